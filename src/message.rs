@@ -1,0 +1,172 @@
+//! Messages are types: the traits [`Request`] and [`Event`], and who may send what to whom.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// What a peer of a link is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// The server.
+    Master,
+    /// A client that does the work, known by its id.
+    Slave,
+    /// A client that steers.
+    Control,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Role::Master => "master",
+            Role::Slave => "slave",
+            Role::Control => "control",
+        })
+    }
+}
+
+/// Who may send a message to whom; combine with [`and`](Self::and).
+///
+/// ```
+/// use seqlink::message::{Direction, Role};
+///
+/// const STOP: Direction = Direction::MASTER_TO_SLAVE.and(Direction::CONTROL_TO_MASTER);
+/// assert!(STOP.allows(Role::Control, Role::Master));
+/// assert!(!STOP.allows(Role::Slave, Role::Master));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Direction(u8);
+
+impl Direction {
+    /// From a master to a slave.
+    pub const MASTER_TO_SLAVE: Self = Self(1);
+    /// From a slave to its master.
+    pub const SLAVE_TO_MASTER: Self = Self(2);
+    /// From a control to its master.
+    pub const CONTROL_TO_MASTER: Self = Self(4);
+    /// From a master to a control.
+    pub const MASTER_TO_CONTROL: Self = Self(8);
+    /// On every link, both ways.
+    pub const ANY: Self = Self(15);
+
+    /// This direction and `other`.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether `from` may send to `to`.
+    pub const fn allows(self, from: Role, to: Role) -> bool {
+        let bit = match (from, to) {
+            (Role::Master, Role::Slave) => Self::MASTER_TO_SLAVE.0,
+            (Role::Slave, Role::Master) => Self::SLAVE_TO_MASTER.0,
+            (Role::Control, Role::Master) => Self::CONTROL_TO_MASTER.0,
+            (Role::Master, Role::Control) => Self::MASTER_TO_CONTROL.0,
+            _ => 0,
+        };
+        self.0 & bit != 0
+    }
+}
+
+impl fmt::Debug for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = [
+            (Self::MASTER_TO_SLAVE, "master→slave"),
+            (Self::SLAVE_TO_MASTER, "slave→master"),
+            (Self::CONTROL_TO_MASTER, "control→master"),
+            (Self::MASTER_TO_CONTROL, "master→control"),
+        ];
+        let mut first = true;
+        for (_, name) in names.iter().filter(|(bit, _)| self.0 & bit.0 != 0) {
+            f.write_str(if first { "" } else { ", " })?;
+            f.write_str(name)?;
+            first = false;
+        }
+        Ok(())
+    }
+}
+
+/// The protocol version since which a message type exists: major, minor, patch.
+pub type Since = (u64, u64, u64);
+
+/// A message that is answered.
+///
+/// On the wire a request is a frame of type `NAME_request`, its answer one of type `NAME_response`.
+/// Both are JSON objects: use structs with named fields, and [`Empty`] where there is nothing to
+/// say. The response carries two keys of the protocol's own at its top level, `seq` and, in an
+/// error, `error`: a response type must not use them.
+pub trait Request: Serialize + DeserializeOwned + Send + 'static {
+    /// The name without the `_request` ending; at most 119 bytes.
+    const NAME: &'static str;
+    /// Who may ask whom. Asking the other way is an error on both sides.
+    const DIRECTION: Direction = Direction::ANY;
+    /// How long the asker waits; `None` leaves it to the link's own setting.
+    const TIMEOUT: Option<Duration> = None;
+    /// Since which protocol version it exists. Sending it on a link that negotiated a lower one is
+    /// an error on the sender's side.
+    const SINCE: Since = (0, 0, 0);
+    /// The answer.
+    type Response: Serialize + DeserializeOwned + Send + 'static;
+}
+
+/// A message that is not answered.
+///
+/// On the wire a frame of type `NAME_event`. Events of one link are handled in the order in which
+/// they were sent, one at a time.
+pub trait Event: Serialize + DeserializeOwned + Send + 'static {
+    /// The name without the `_event` ending; at most 119 bytes.
+    const NAME: &'static str;
+    /// Who may send it to whom. Sending it the other way is an error on the sender's side; a
+    /// receiver counts and ignores it.
+    const DIRECTION: Direction = Direction::ANY;
+    /// Since which protocol version it exists. Sending it on a link that negotiated a lower one is
+    /// an error on the sender's side.
+    const SINCE: Since = (0, 0, 0);
+}
+
+/// No fields: the empty object `{}`. Unknown keys are ignored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Empty {}
+
+/// Whether a message is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// `NAME_request`, answered with `NAME_response`.
+    Request,
+    /// `NAME_event`.
+    Event,
+}
+
+/// One line of a catalog: a message type as data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Entry {
+    /// The name without its ending.
+    pub name: &'static str,
+    /// Whether it is answered.
+    pub kind: Kind,
+    /// Who may send it to whom.
+    pub direction: Direction,
+    /// Since which protocol version it exists.
+    pub since: Since,
+}
+
+impl Entry {
+    /// The line of a request type.
+    pub const fn request<R: Request>() -> Self {
+        Self { name: R::NAME, kind: Kind::Request, direction: R::DIRECTION, since: R::SINCE }
+    }
+
+    /// The line of an event type.
+    pub const fn event<E: Event>() -> Self {
+        Self { name: E::NAME, kind: Kind::Event, direction: E::DIRECTION, since: E::SINCE }
+    }
+}

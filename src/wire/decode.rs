@@ -1,0 +1,47 @@
+use std::fmt;
+
+use serde::Deserialize;
+
+use super::limits::{MAX_DEPTH, describe, too_deep};
+
+/// Why some JSON is not of the type that was expected. Values are never quoted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecodeError {
+    message: Box<str>,
+}
+
+impl DecodeError {
+    pub(crate) fn new(error: &serde_json::Error) -> Self {
+        Self { message: describe(error).into() }
+    }
+
+    fn because(message: impl Into<Box<str>>) -> Self {
+        Self { message: message.into() }
+    }
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for DecodeError {}
+
+/// Reads the `data` of a frame: an object, within the limit of nesting.
+pub fn decode<'a, T: Deserialize<'a>>(data: &'a str) -> Result<T, DecodeError> {
+    // The frame's own object is the first level.
+    if too_deep(data, MAX_DEPTH - 1) {
+        return Err(DecodeError::because(format!("nested deeper than {MAX_DEPTH} levels")));
+    }
+    read_object(data)
+}
+
+/// Reads an object. Derived readers take an array for a struct as well, field by field, and the
+/// protocol knows no such thing.
+pub(super) fn read_object<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, DecodeError> {
+    if !json.trim_ascii_start().starts_with('{') {
+        return Err(DecodeError::because("no JSON object"));
+    }
+    serde_json::from_str(json).map_err(|error| DecodeError::new(&error))
+}

@@ -1,0 +1,227 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+use thiserror::Error;
+
+use super::limits::{MAX_DEPTH, MAX_TYPE, too_deep};
+use super::text::Text;
+
+/// The longest head before the type: `{"seq":` and the digits of a `u64`.
+const HEAD: usize = 7 + 20;
+const BEFORE_TYPE: &[u8] = br#","type":""#;
+const BEFORE_DATA: &[u8] = br#"","data":"#;
+
+/// A frame whose number is still missing.
+///
+/// The data is written once, behind room for the head; numbering writes the head in front of it
+/// and copies nothing.
+#[derive(Debug)]
+pub struct Draft {
+    /// Room for the head, then `,"type":"…","data":…}`.
+    buffer: Vec<u8>,
+}
+
+/// Why a message cannot be sent. All of these are for the sender to mend; nothing was sent.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// Serialising the message failed.
+    #[error("the message cannot be written as JSON: {0}")]
+    Json(#[source] Arc<serde_json::Error>),
+    /// The data of a message is a JSON object: use a struct with named fields.
+    #[error("the message is no JSON object; use a struct with named fields")]
+    NotAnObject,
+    /// The frame is longer than the link's `max_frame` or `outbox`.
+    #[error("the message has {bytes} bytes, the limit is {limit}")]
+    TooLong {
+        /// Length of the frame.
+        bytes: usize,
+        /// The link's limit.
+        limit: usize,
+    },
+    /// The frame nests deeper than 64 levels.
+    #[error("the message nests deeper than {MAX_DEPTH} levels")]
+    TooDeep,
+    /// The name is empty, longer than 128 bytes with its ending, or needs escaping in JSON.
+    #[error("the message name is empty, too long, or has a quote, backslash or control character")]
+    Name,
+}
+
+impl Draft {
+    /// A `NAME_request`.
+    pub fn request(name: &str, data: &(impl Serialize + ?Sized)) -> Result<Self, EncodeError> {
+        Self::with_data(name, "_request", data)
+    }
+
+    /// A `NAME_event`.
+    pub fn event(name: &str, data: &(impl Serialize + ?Sized)) -> Result<Self, EncodeError> {
+        Self::with_data(name, "_event", data)
+    }
+
+    /// One of the protocol's own messages.
+    pub fn protocol(kind: &str, data: &(impl Serialize + ?Sized)) -> Result<Self, EncodeError> {
+        Self::with_data(kind, "", data)
+    }
+
+    /// The `NAME_response` to the request numbered `to`.
+    pub fn response(
+        name: &str,
+        to: u64,
+        data: &(impl Serialize + ?Sized),
+    ) -> Result<Self, EncodeError> {
+        let mut buffer = head(name, "_response")?;
+        buffer.extend_from_slice(format!(r#"{{"seq":{to}"#).as_bytes());
+        let body = buffer.len();
+        write_json(&mut buffer, data)?;
+        match &buffer[body..] {
+            b"null" => buffer.truncate(body),
+            [b'{', rest @ ..] => {
+                if rest.trim_ascii_start().starts_with(b"}") {
+                    buffer.truncate(body);
+                    buffer.push(b'}');
+                } else {
+                    buffer[body] = b',';
+                }
+            }
+            _ => return Err(EncodeError::NotAnObject),
+        }
+        if buffer.len() == body {
+            buffer.push(b'}');
+        }
+        Self::finish(buffer)
+    }
+
+    /// The error `NAME_response` to the request numbered `to`.
+    pub fn error(name: &str, to: u64, error: &str) -> Result<Self, EncodeError> {
+        #[derive(Serialize)]
+        struct Error<'a> {
+            seq: u64,
+            error: &'a str,
+        }
+        Self::with_data(name, "_response", &Error { seq: to, error })
+    }
+
+    fn with_data(
+        name: &str,
+        ending: &str,
+        data: &(impl Serialize + ?Sized),
+    ) -> Result<Self, EncodeError> {
+        let mut buffer = head(name, ending)?;
+        let body = buffer.len();
+        write_json(&mut buffer, data)?;
+        if buffer.get(body) != Some(&b'{') {
+            return Err(EncodeError::NotAnObject);
+        }
+        Self::finish(buffer)
+    }
+
+    fn finish(mut buffer: Vec<u8>) -> Result<Self, EncodeError> {
+        buffer.push(b'}');
+        // The frame's own object is one level, and its bracket is not written yet.
+        if str::from_utf8(&buffer[HEAD..]).is_ok_and(|text| too_deep(text, MAX_DEPTH - 1)) {
+            return Err(EncodeError::TooDeep);
+        }
+        Ok(Self { buffer })
+    }
+
+    /// An upper bound of the frame's length in bytes, whatever its number.
+    pub fn bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// The finished frame. Without a number, `seq` is `null`.
+    pub fn number(mut self, seq: Option<u64>) -> Text {
+        let head = match seq {
+            Some(seq) => format!(r#"{{"seq":{seq}"#),
+            None => r#"{"seq":null"#.to_owned(),
+        };
+        let start = HEAD - head.len();
+        self.buffer[start..HEAD].copy_from_slice(head.as_bytes());
+        // JSON as serde_json writes it is UTF-8.
+        Text::new(Bytes::from(self.buffer).slice(start..)).unwrap_or_else(|_| Text::from(""))
+    }
+}
+
+fn head(name: &str, ending: &str) -> Result<Vec<u8>, EncodeError> {
+    let plain = |byte: u8| byte >= 0x20 && byte != b'"' && byte != b'\\';
+    if name.is_empty() || name.len() + ending.len() > MAX_TYPE || !name.bytes().all(plain) {
+        return Err(EncodeError::Name);
+    }
+    let mut buffer = Vec::with_capacity(256);
+    buffer.resize(HEAD, b' ');
+    for part in [BEFORE_TYPE, name.as_bytes(), ending.as_bytes(), BEFORE_DATA] {
+        buffer.extend_from_slice(part);
+    }
+    Ok(buffer)
+}
+
+fn write_json(buffer: &mut Vec<u8>, data: &(impl Serialize + ?Sized)) -> Result<(), EncodeError> {
+    serde_json::to_writer(buffer, data).map_err(|error| EncodeError::Json(Arc::new(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Empty;
+    use serde_json::value::RawValue;
+
+    fn text(draft: Result<Draft, EncodeError>, seq: Option<u64>) -> String {
+        draft.unwrap().number(seq).as_str().to_owned()
+    }
+
+    #[derive(Serialize)]
+    struct Game {
+        id: u32,
+    }
+
+    #[test]
+    fn frames_are_written_to_the_letter() {
+        let request = Draft::request("stop", &Game { id: 4 });
+        assert_eq!(text(request, Some(7)), r#"{"seq":7,"type":"stop_request","data":{"id":4}}"#);
+        let event = Draft::event("ping", &Empty {});
+        assert_eq!(
+            text(event, Some(u64::MAX)),
+            r#"{"seq":18446744073709551615,"type":"ping_event","data":{}}"#
+        );
+        let hello = Draft::protocol("hello", &Empty {});
+        assert_eq!(text(hello, None), r#"{"seq":null,"type":"hello","data":{}}"#);
+    }
+
+    #[test]
+    fn a_response_carries_the_number_of_its_request_first() {
+        let some = Draft::response("stop", 9, &Game { id: 4 });
+        assert_eq!(
+            text(some, Some(1)),
+            r#"{"seq":1,"type":"stop_response","data":{"seq":9,"id":4}}"#
+        );
+        for none in [
+            Draft::response("stop", 9, &Empty {}),
+            Draft::response("stop", 9, &()),
+            Draft::response("stop", 9, &RawValue::from_string("{ }".into()).unwrap()),
+        ] {
+            assert_eq!(text(none, Some(1)), r#"{"seq":1,"type":"stop_response","data":{"seq":9}}"#);
+        }
+        let error = Draft::error("stop", 9, "no \"game\"");
+        assert_eq!(
+            text(error, Some(1)),
+            r#"{"seq":1,"type":"stop_response","data":{"seq":9,"error":"no \"game\""}}"#
+        );
+    }
+
+    #[test]
+    fn what_is_no_message_is_refused() {
+        assert!(matches!(Draft::request("a", &[1]), Err(EncodeError::NotAnObject)));
+        assert!(matches!(Draft::response("a", 1, &"text"), Err(EncodeError::NotAnObject)));
+        assert!(matches!(Draft::request("", &Empty {}), Err(EncodeError::Name)));
+        assert!(matches!(Draft::request("a\"b", &Empty {}), Err(EncodeError::Name)));
+        assert!(matches!(Draft::request(&"x".repeat(121), &Empty {}), Err(EncodeError::Name)));
+        assert!(Draft::request(&"x".repeat(120), &Empty {}).is_ok());
+        let deep = |n: usize| {
+            let json = format!("{}{}", r#"{"a":"#.repeat(n - 1) + "{}", "}".repeat(n - 1));
+            Draft::event("deep", &RawValue::from_string(json).unwrap())
+        };
+        assert!(deep(63).is_ok());
+        assert!(matches!(deep(64), Err(EncodeError::TooDeep)));
+    }
+}

@@ -1,0 +1,224 @@
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserializer as _, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use thiserror::Error;
+
+use super::decode::{DecodeError, read_object};
+use super::limits::{MAX_SEQ, MAX_TYPE};
+
+/// One message, read in one pass: `data` is borrowed and not looked into.
+#[derive(Debug, Deserialize)]
+pub struct Frame<'a> {
+    /// The number; `null` and no `seq` at all are one, and only a handshake frame may be without.
+    #[serde(default)]
+    pub seq: Option<u64>,
+    /// The message type with its ending.
+    #[serde(rename = "type", borrow)]
+    pub kind: Cow<'a, str>,
+    /// The data, as JSON text.
+    #[serde(borrow)]
+    pub data: &'a RawValue,
+}
+
+/// Why some text is no frame. The text itself is never quoted.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// Not JSON, no object, a key missing, or `seq` or `type` of the wrong kind.
+    #[error("{0}")]
+    Json(DecodeError),
+    /// `seq` is 0 or above 2⁵³ − 1.
+    #[error("seq {0} is not from 1 to 9007199254740991")]
+    Seq(u64),
+    /// There is no `seq`, after the handshake.
+    #[error("seq is missing")]
+    NoSeq,
+    /// `type` is longer than 128 bytes.
+    #[error("type has {0} bytes, the limit is 128")]
+    Type(usize),
+}
+
+impl<'a> Frame<'a> {
+    /// Reads one frame.
+    pub fn read(text: &'a str) -> Result<Self, FrameError> {
+        let frame: Self = read_object(text).map_err(FrameError::Json)?;
+        if frame.kind.len() > MAX_TYPE {
+            return Err(FrameError::Type(frame.kind.len()));
+        }
+        match frame.seq {
+            Some(seq) if seq == 0 || seq > MAX_SEQ => Err(FrameError::Seq(seq)),
+            _ => Ok(frame),
+        }
+    }
+
+    /// The number of a frame after the handshake.
+    pub fn numbered(&self) -> Result<u64, FrameError> {
+        self.seq.ok_or(FrameError::NoSeq)
+    }
+
+    /// What the type's ending says.
+    pub fn class(&self) -> Class<'_> {
+        let kind = &*self.kind;
+        if let Some(name) = kind.strip_suffix("_request") {
+            Class::Request(name)
+        } else if let Some(name) = kind.strip_suffix("_response") {
+            Class::Response(name)
+        } else if let Some(name) = kind.strip_suffix("_event") {
+            Class::Event(name)
+        } else {
+            Class::Protocol(kind)
+        }
+    }
+}
+
+/// The four kinds of frame, by the ending of the type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class<'a> {
+    /// `NAME_request`.
+    Request(&'a str),
+    /// `NAME_response`.
+    Response(&'a str),
+    /// `NAME_event`.
+    Event(&'a str),
+    /// No such ending: one of the protocol's own, or nothing at all.
+    Protocol(&'a str),
+}
+
+/// The protocol's own part of a response's data.
+#[derive(Debug, Deserialize)]
+pub struct Response<'a> {
+    /// The number of the request that is answered.
+    pub seq: u64,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
+}
+
+impl<'a> Response<'a> {
+    /// Reads the protocol's part, leaves the rest.
+    pub fn read(data: &'a RawValue) -> Result<Self, FrameError> {
+        read_object(data.get()).map_err(FrameError::Json)
+    }
+
+    /// The error's text: a string as it is, anything else as JSON. `null` is no error.
+    pub fn error(&self) -> Option<Cow<'a, str>> {
+        let json = self.error?.get();
+        match serde_json::from_str::<Cow<'a, str>>(json) {
+            Ok(text) => Some(text),
+            Err(_) => (json != "null").then_some(Cow::Borrowed(json)),
+        }
+    }
+}
+
+/// The object `data` without its key `seq`: a response's data as the handler gave it.
+pub fn without_seq(data: &str) -> serde_json::Result<Box<RawValue>> {
+    let mut reader = serde_json::Deserializer::from_str(data);
+    let text = reader.deserialize_map(WithoutSeq)?;
+    RawValue::from_string(text)
+}
+
+struct WithoutSeq;
+
+impl<'de> Visitor<'de> for WithoutSeq {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<String, A::Error> {
+        let mut text = String::from("{");
+        while let Some((key, value)) = map.next_entry::<Key<'de>, &'de RawValue>()? {
+            if key.0 == "seq" {
+                continue;
+            }
+            if text.len() > 1 {
+                text.push(',');
+            }
+            text.push_str(&serde_json::to_string(&key).map_err(serde::de::Error::custom)?);
+            text.push(':');
+            text.push_str(value.get());
+        }
+        text.push('}');
+        Ok(text)
+    }
+}
+
+#[derive(Deserialize, Serialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(text: &str) -> FrameError {
+        Frame::read(text).unwrap_err()
+    }
+
+    #[test]
+    fn seq_may_be_an_integer_null_or_absent() {
+        let read = |text| Frame::read(text).unwrap().seq;
+        assert_eq!(read(r#"{"seq":7,"type":"a","data":{}}"#), Some(7));
+        assert_eq!(read(r#"{"seq":null,"type":"a","data":{}}"#), None);
+        assert_eq!(read(r#"{"data":{},"type":"a","more":[1]}"#), None);
+        assert_eq!(read(r#"{"seq":9007199254740991,"type":"a","data":1}"#), Some(MAX_SEQ));
+    }
+
+    #[test]
+    fn seq_of_another_kind_is_refused() {
+        for seq in ["-1", "1.0", "1e3", "\"1\"", "true", "[1]", "{}", "18446744073709551616"] {
+            let text = format!(r#"{{"seq":{seq},"type":"a","data":{{}}}}"#);
+            assert!(matches!(fault(&text), FrameError::Json(_)), "{seq}");
+        }
+        assert_eq!(fault(r#"{"seq":0,"type":"a","data":{}}"#), FrameError::Seq(0));
+        let text = r#"{"seq":9007199254740992,"type":"a","data":{}}"#;
+        assert_eq!(fault(text), FrameError::Seq(MAX_SEQ + 1));
+        let bare = Frame::read(r#"{"type":"a","data":{}}"#).unwrap();
+        assert_eq!(bare.numbered(), Err(FrameError::NoSeq));
+    }
+
+    #[test]
+    fn what_is_no_frame_is_refused() {
+        for text in ["", "nonsense", "[]", r#"[1,"a",{}]"#, "7", "null", "\"{\""] {
+            assert_eq!(fault(text).to_string(), "no JSON object", "{text}");
+        }
+        for text in [
+            "{",
+            "{}",
+            r#"{"seq":1,"data":{}}"#,
+            r#"{"seq":1,"type":"a"}"#,
+            r#"{"seq":1,"type":5,"data":{}}"#,
+            r#"{"seq":1,"seq":2,"type":"a","data":{}}"#,
+            r#"{"seq":1,"type":"a","data":{}} "more""#,
+        ] {
+            assert!(matches!(fault(text), FrameError::Json(_)), "{text}");
+        }
+        let long = format!(r#"{{"seq":1,"type":"{}","data":{{}}}}"#, "x".repeat(129));
+        assert_eq!(fault(&long), FrameError::Type(129));
+    }
+
+    #[test]
+    fn a_response_tells_its_error() {
+        let raw = |json: &str| RawValue::from_string(json.to_owned()).unwrap();
+        let error = |json| Response::read(&raw(json)).unwrap().error().map(Cow::into_owned);
+        assert_eq!(error(r#"{"seq":3,"x":1}"#), None);
+        assert_eq!(error(r#"{"seq":3,"error":null}"#), None);
+        assert_eq!(error(r#"{"seq":3,"error":"no \"x\""}"#).as_deref(), Some("no \"x\""));
+        assert_eq!(error(r#"{"seq":3,"error":{"a":1}}"#).as_deref(), Some(r#"{"a":1}"#));
+        assert!(Response::read(&raw("{}")).is_err());
+        assert!(Response::read(&raw("[3]")).is_err());
+    }
+
+    #[test]
+    fn the_answer_of_a_forwarded_request_loses_only_its_seq() {
+        let strip = |json| without_seq(json).unwrap().get().to_owned();
+        assert_eq!(strip(r#"{"seq":3}"#), "{}");
+        assert_eq!(
+            strip(r#"{"a":{"seq":1},"seq":3,"b\"":[1, 2]}"#),
+            r#"{"a":{"seq":1},"b\"":[1, 2]}"#
+        );
+        assert!(without_seq("[1]").is_err());
+    }
+}

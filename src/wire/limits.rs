@@ -1,0 +1,100 @@
+use serde_json::error::Category;
+
+/// Deepest nesting of objects and arrays in a frame; the frame's own object is the first level.
+pub const MAX_DEPTH: usize = 64;
+
+/// Longest message type in bytes, its `_request`, `_response` or `_event` included.
+pub const MAX_TYPE: usize = 128;
+
+/// Highest sequence number: 2⁵³ − 1, the last integer that every JSON reader holds exactly.
+pub const MAX_SEQ: u64 = (1 << 53) - 1;
+
+/// Whether `json` nests deeper than `levels`.
+///
+/// serde_json reads a raw value of any depth without complaint, so the depth is counted here.
+pub fn too_deep(json: &str, levels: usize) -> bool {
+    // Text with that few brackets cannot nest deeper: nearly every frame is done here.
+    let opening = json.bytes().filter(|byte| matches!(byte, b'{' | b'[')).count();
+    opening > levels && deepest(json) > levels
+}
+
+fn deepest(json: &str) -> usize {
+    let (mut depth, mut most) = (0_usize, 0_usize);
+    let mut bytes = json.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'{' | b'[' => {
+                depth += 1;
+                most = most.max(depth);
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            b'"' => skip_string(&mut bytes),
+            _ => {}
+        }
+    }
+    most
+}
+
+fn skip_string(bytes: &mut impl Iterator<Item = u8>) {
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => return,
+            b'\\' => {
+                bytes.next();
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Says what is wrong with some JSON without quoting any value of it.
+///
+/// serde_json's own text for a value of the wrong type contains the value, which may be a password.
+pub fn describe(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    if error.classify() != Category::Data {
+        return text;
+    }
+    let quoting = ["invalid type: ", "invalid value: ", "invalid length ", "unknown variant "];
+    match (quoting.iter().find(|start| text.starts_with(**start)), text.rfind(", expected ")) {
+        (Some(start), Some(expected)) => {
+            format!("{}{}", start.trim_end_matches([' ', ':']), &text[expected..])
+        }
+        _ => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nested(levels: usize) -> String {
+        "[".repeat(levels) + &"]".repeat(levels)
+    }
+
+    #[test]
+    fn depth_counts_open_brackets_only() {
+        assert!(!too_deep(&nested(64), 64));
+        assert!(too_deep(&nested(65), 64));
+        assert!(too_deep(&nested(100_000), 64));
+        assert!(!too_deep(&"[],".repeat(1000), 64));
+        assert!(!too_deep(&format!("\"{}\"", "[".repeat(1000)), 64));
+        assert!(!too_deep(&format!("\"\\\"{}\"", "[".repeat(1000)), 64));
+        assert!(too_deep(&format!("\"\\\\\"{}", nested(65)), 64));
+    }
+
+    #[test]
+    fn errors_quote_no_value() {
+        #[derive(Debug, serde::Deserialize)]
+        #[expect(dead_code)]
+        struct Port {
+            port: u16,
+        }
+        let error = |json| describe(&serde_json::from_str::<Port>(json).unwrap_err());
+        let secret = error(r#"{"port":"hunter2, expected more"}"#);
+        assert!(!secret.contains("hunter2"), "{secret}");
+        assert_eq!(secret, "invalid type, expected u16 at line 1 column 32");
+        assert_eq!(error("{}"), "missing field `port` at line 1 column 2");
+        assert_eq!(error(r#"{"port":70000}"#), "invalid value, expected u16 at line 1 column 13");
+    }
+}

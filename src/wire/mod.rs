@@ -1,0 +1,20 @@
+//! The wire as text: frames and handshake messages in, frames and handshake messages out.
+//!
+//! Nothing here knows a socket. What differs between the generations of the protocol stands as
+//! data in [`Dialect`].
+
+mod decode;
+mod dialect;
+mod draft;
+mod frame;
+mod handshake;
+mod limits;
+mod text;
+
+pub use decode::{DecodeError, decode};
+pub use dialect::{Dialect, HandshakeSeq};
+pub use draft::{Draft, EncodeError};
+pub use frame::{Class, Frame, FrameError, Response, without_seq};
+pub use handshake::{Close, Hello, Ready, RegisterControl, RegisterSlave};
+pub use limits::{MAX_DEPTH, MAX_SEQ, MAX_TYPE, describe, too_deep};
+pub use text::Text;
