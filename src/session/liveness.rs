@@ -1,0 +1,90 @@
+/// Notices a peer that has fallen silent, or that no longer reads.
+///
+/// Asked once per heartbeat interval. A side that moves no byte for two whole intervals is given
+/// up, so a peer that dies is noticed after two to three intervals. Bytes count, not frames: a
+/// large frame on a slow line is a sign of life while it arrives.
+#[derive(Debug, Default)]
+pub struct Liveness {
+    received: Progress,
+    sent: Progress,
+}
+
+/// What to do at a heartbeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Ask for a sign of life.
+    Ask,
+    /// Not a byte came for two intervals.
+    Silent,
+    /// Something waits to be written, and the peer took not a byte of it for two intervals.
+    Stuck,
+}
+
+/// One direction: how many bytes there were, and for how many intervals no more came.
+#[derive(Debug, Default)]
+struct Progress {
+    bytes: u64,
+    still: u32,
+}
+
+/// Intervals without a byte after which a peer is given up.
+const PATIENCE: u32 = 2;
+
+impl Liveness {
+    /// One interval has passed. The byte counts are totals since the socket opened; `writing` says
+    /// whether anything waits to be written.
+    pub fn beat(&mut self, received: u64, sent: u64, writing: bool) -> Verdict {
+        let silent = self.received.step(received, true);
+        let stuck = self.sent.step(sent, writing);
+        match (silent, stuck) {
+            (true, _) => Verdict::Silent,
+            (_, true) => Verdict::Stuck,
+            _ => Verdict::Ask,
+        }
+    }
+}
+
+impl Progress {
+    fn step(&mut self, bytes: u64, expected: bool) -> bool {
+        if bytes == self.bytes && expected {
+            self.still += 1;
+        } else {
+            self.still = 0;
+        }
+        self.bytes = bytes;
+        self.still >= PATIENCE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_silent_intervals_end_it_and_one_byte_starts_anew() {
+        let mut life = Liveness::default();
+        assert_eq!(life.beat(10, 0, false), Verdict::Ask);
+        assert_eq!(life.beat(10, 0, false), Verdict::Ask);
+        assert_eq!(life.beat(11, 0, false), Verdict::Ask);
+        assert_eq!(life.beat(11, 0, false), Verdict::Ask);
+        assert_eq!(life.beat(11, 0, false), Verdict::Silent);
+    }
+
+    #[test]
+    fn a_peer_that_talks_and_does_not_read_is_stuck() {
+        let mut life = Liveness::default();
+        assert_eq!(life.beat(1, 5, true), Verdict::Ask);
+        assert_eq!(life.beat(2, 5, true), Verdict::Ask);
+        assert_eq!(life.beat(3, 6, true), Verdict::Ask);
+        assert_eq!(life.beat(4, 6, true), Verdict::Ask);
+        assert_eq!(life.beat(5, 6, true), Verdict::Stuck);
+    }
+
+    #[test]
+    fn nothing_to_write_is_not_stuck() {
+        let mut life = Liveness::default();
+        for bytes in 1..100 {
+            assert_eq!(life.beat(bytes, 5, false), Verdict::Ask);
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What moves text between two peers: a WebSocket, or a pair in memory.
+//!
+//! [`memory`] is public because it is how a program that uses this library tests itself: it passes
+//! the same JSON text through the same wire code, and it can be cut.
+
+pub mod memory;
+pub mod websocket;
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+
+pub use crate::error::TransportError;
+
+use crate::close::{CloseCode, Reason};
+use crate::wire::Text;
+
+/// What came from the peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Incoming {
+    /// A text message.
+    Text(Text),
+    /// A binary message, which a link never carries.
+    Binary,
+    /// A ping or pong. A ping is answered by the transport itself.
+    Control,
+    /// A close frame. Nothing follows it; it is answered by the transport itself.
+    Close(CloseCode, Reason),
+}
+
+/// What goes to the peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outgoing {
+    /// A text message.
+    Text(Text),
+    /// A ping.
+    Ping,
+    /// A close frame, after which nothing can be sent.
+    Close(CloseCode, Reason),
+}
+
+/// How many bytes have moved since the transport opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes from the peer.
+    pub received: u64,
+    /// Bytes to the peer, as far as the operating system has taken them.
+    pub sent: u64,
+}
+
+/// Moves messages, in order, both ways at the same time.
+///
+/// All methods poll in the manner of [`std::future::Future`]: what returns `Pending` wakes the task
+/// of the last `cx`. A transport is owned and polled by one task.
+pub trait Transport: Send + 'static {
+    /// The next message from the peer. After an error only the end is left to be read.
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Incoming, TransportError>>;
+
+    /// Whether one message can be taken.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TransportError>>;
+
+    /// Takes one message; only after `poll_ready` was ready. It leaves with the next flush at the
+    /// latest.
+    fn send(&mut self, message: Outgoing) -> Result<(), TransportError>;
+
+    /// Everything taken is with the operating system.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TransportError>>;
+
+    /// How many bytes have moved.
+    fn traffic(&self) -> Traffic;
+
+    /// The longest message in bytes that is taken from the peer from now on.
+    fn set_limit(&mut self, bytes: usize);
+}
+
+/// Receives one message. Cancel safe.
+pub(crate) async fn receive(transport: &mut impl Transport) -> Result<Incoming, TransportError> {
+    poll_fn(|cx| transport.poll_receive(cx)).await
+}
+
+/// Sends one message and flushes. Not cancel safe: whether it left is unknown.
+pub(crate) async fn send(
+    transport: &mut impl Transport,
+    message: Outgoing,
+) -> Result<(), TransportError> {
+    poll_fn(|cx| transport.poll_ready(cx)).await?;
+    transport.send(message)?;
+    poll_fn(|cx| transport.poll_flush(cx)).await
+}

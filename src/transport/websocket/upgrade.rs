@@ -1,0 +1,255 @@
+//! The HTTP upgrade, both ends.
+
+use std::io;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::handshake::machine::TryParse as _;
+use tokio_tungstenite::tungstenite::handshake::server::{create_response, write_response};
+use tokio_tungstenite::tungstenite::http::{HeaderValue, Request, Response, StatusCode, Uri};
+use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::{self, Error, client::IntoClientRequest as _};
+
+use super::metered::Metered;
+use super::{Reading, Stream, WebSocket, config};
+
+/// The path of a master's endpoint, below whatever prefix its base address has.
+const PATH: &str = "/api/socket";
+
+/// The longest request head that is read.
+const MAX_HEAD: usize = 16 * 1024;
+
+/// How long a refused client gets to hang up by itself.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// Why an HTTP request did not become a WebSocket.
+#[derive(Debug, Error)]
+pub(crate) enum UpgradeError {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("answered with HTTP {0}")]
+    Refused(u16),
+}
+
+/// Makes a WebSocket of an HTTP request for [`PATH`]; every other request gets an HTTP error that
+/// says what was expected.
+pub(crate) async fn accept<S: Stream>(
+    mut stream: S,
+    max_frame: usize,
+) -> Result<WebSocket<S>, UpgradeError> {
+    let (verdict, rest) = match read_request(&mut stream).await? {
+        Ok((request, rest)) => (judge(&request), rest),
+        Err(refusal) => (Err(refusal), Vec::new()),
+    };
+    match verdict {
+        Ok(response) => {
+            let mut head = Vec::new();
+            write_response(&mut head, &response).map_err(io::Error::other)?;
+            stream.write_all(&head).await?;
+            stream.flush().await?;
+            Ok(WebSocket::after_upgrade(stream, rest, Role::Server, max_frame).await)
+        }
+        Err(refusal) => {
+            stream.write_all(refusal.response().as_bytes()).await?;
+            stream.shutdown().await?;
+            // Reading up to its end lets the client see the answer before the socket goes.
+            let mut waste = [0; 1024];
+            let hang_up = async { while stream.read(&mut waste).await.is_ok_and(|n| n > 0) {} };
+            let _ = tokio::time::timeout(GOODBYE, hang_up).await;
+            Err(UpgradeError::Refused(refusal.status.as_u16()))
+        }
+    }
+}
+
+/// An HTTP error with a text for people.
+#[derive(Debug)]
+struct Refusal {
+    status: StatusCode,
+    text: &'static str,
+}
+
+impl Refusal {
+    fn response(&self) -> String {
+        let length = self.text.len() + 1;
+        let extra = match self.status {
+            StatusCode::UPGRADE_REQUIRED => "upgrade: websocket\r\nsec-websocket-version: 13\r\n",
+            StatusCode::METHOD_NOT_ALLOWED => "allow: GET\r\n",
+            _ => "",
+        };
+        format!(
+            "HTTP/1.1 {}\r\n{extra}content-type: text/plain; charset=utf-8\r\n\
+             content-length: {length}\r\nconnection: close\r\n\r\n{}\n",
+            self.status, self.text
+        )
+    }
+}
+
+type RequestHead = (Request<()>, Vec<u8>);
+
+/// Reads a request head, and what came behind it.
+async fn read_request(stream: &mut impl Stream) -> io::Result<Result<RequestHead, Refusal>> {
+    let mut head = Vec::with_capacity(1024);
+    loop {
+        if stream.read_buf(&mut head).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        match Request::try_parse(&head) {
+            Ok(Some((length, request))) => return Ok(Ok((request, head.split_off(length)))),
+            Ok(None) if head.len() <= MAX_HEAD => {}
+            Ok(None) => {
+                let text = "The request head is longer than 16 KiB.";
+                let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+                return Ok(Err(Refusal { status, text }));
+            }
+            Err(error) => return Ok(Err(refusal(&error))),
+        }
+    }
+}
+
+fn judge(request: &Request<()>) -> Result<Response<()>, Refusal> {
+    if request.uri().path() != PATH {
+        let text = "Not here: a master's WebSocket is at /api/socket.";
+        return Err(Refusal { status: StatusCode::NOT_FOUND, text });
+    }
+    create_response(request).map_err(|error| refusal(&error))
+}
+
+fn refusal(error: &Error) -> Refusal {
+    let (status, text) = match error {
+        Error::Protocol(ProtocolError::WrongHttpMethod) => {
+            (StatusCode::METHOD_NOT_ALLOWED, "A WebSocket is opened with GET.")
+        }
+        Error::Protocol(ProtocolError::WrongHttpVersion) => {
+            (StatusCode::HTTP_VERSION_NOT_SUPPORTED, "A WebSocket is opened with HTTP/1.1.")
+        }
+        Error::Protocol(
+            ProtocolError::MissingConnectionUpgradeHeader
+            | ProtocolError::MissingUpgradeWebSocketHeader
+            | ProtocolError::MissingSecWebSocketVersionHeader,
+        ) => (
+            StatusCode::UPGRADE_REQUIRED,
+            "This is a master's WebSocket (version 13): connect with a WebSocket client.",
+        ),
+        _ => (StatusCode::BAD_REQUEST, "This is no HTTP request that opens a WebSocket."),
+    };
+    Refusal { status, text }
+}
+
+/// Makes the answer to a request that reached an application's own HTTP server: the switch to a
+/// WebSocket, or an HTTP error with a text for people.
+#[cfg(feature = "hyper")]
+#[expect(clippy::result_large_err, reason = "both sides are the response to send")]
+pub(crate) fn switch<B>(request: &Request<B>) -> Result<Response<String>, Response<String>> {
+    use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
+    create_response_with_body(request, String::new).map_err(|error| {
+        let refusal = refusal(&error);
+        let mut response = Response::new(refusal.text.to_owned() + "\n");
+        *response.status_mut() = refusal.status;
+        response
+    })
+}
+
+/// Where a master listens.
+#[derive(Clone, Debug)]
+pub(crate) struct Address {
+    host: String,
+    port: u16,
+    uri: Uri,
+}
+
+impl Address {
+    /// Reads a base address, to which `api/socket` is added, or a whole one that ends in it.
+    pub(crate) fn parse(url: &str) -> Result<Self, &'static str> {
+        let uri: Uri = url.parse().map_err(|_| "it cannot be read")?;
+        let secure = match uri.scheme_str() {
+            Some("ws" | "http") => false,
+            Some("wss" | "https") => true,
+            _ => return Err("it must start with ws://"),
+        };
+        if secure {
+            return Err("TLS is not in this version; put a TLS proxy in front, or use ws://");
+        }
+        let host = uri.host().filter(|host| !host.is_empty()).ok_or("it has no host")?;
+        let authority = uri.authority().map_or(host, |authority| authority.as_str());
+        let authority = authority.rsplit('@').next().unwrap_or(host);
+        let port = match authority.strip_prefix(host).and_then(|rest| rest.strip_prefix(':')) {
+            Some(port) => port.parse().map_err(|_| "its port is not from 1 to 65535")?,
+            None => 80,
+        };
+        let base = uri.path().trim_end_matches('/');
+        let path = base.strip_suffix(PATH).unwrap_or(base);
+        let whole = format!("ws://{authority}{path}{PATH}");
+        Ok(Self {
+            host: host.trim_matches(['[', ']']).to_owned(),
+            port,
+            uri: whole.parse().map_err(|_| "it cannot be read")?,
+        })
+    }
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.uri.fmt(f)
+    }
+}
+
+/// Opens the TCP connection to a master.
+pub(crate) async fn dial(address: &Address) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Makes a WebSocket of a connection to a master.
+pub(crate) async fn connect<S: Stream>(
+    stream: S,
+    address: &Address,
+    max_frame: usize,
+) -> Result<WebSocket<S>, UpgradeError> {
+    let mut request = address.uri.clone().into_client_request().map_err(io::Error::other)?;
+    let agent = HeaderValue::from_static(concat!("seqlink/", env!("CARGO_PKG_VERSION")));
+    request.headers_mut().insert("user-agent", agent);
+    let config = config(max_frame);
+    let stream = Metered::new(stream);
+    match tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await {
+        Ok((stream, _)) => {
+            Ok(WebSocket { stream, reading: Reading::Messages, max_frame, limit: max_frame })
+        }
+        Err(tungstenite::Error::Http(response)) => {
+            Err(UpgradeError::Refused(response.status().as_u16()))
+        }
+        Err(tungstenite::Error::Io(error)) => Err(error.into()),
+        Err(other) => Err(io::Error::new(io::ErrorKind::InvalidData, other).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn whole(url: &str) -> String {
+        Address::parse(url).unwrap().to_string()
+    }
+
+    #[test]
+    fn a_base_address_gets_the_path_once() {
+        assert_eq!(whole("ws://h:1"), "ws://h:1/api/socket");
+        assert_eq!(whole("ws://h:1/"), "ws://h:1/api/socket");
+        assert_eq!(whole("ws://h:1/api/socket"), "ws://h:1/api/socket");
+        assert_eq!(whole("http://h/a/b/"), "ws://h/a/b/api/socket");
+        assert_eq!(whole("ws://[::1]:9/plain/api/socket"), "ws://[::1]:9/plain/api/socket");
+        let six = Address::parse("ws://[::1]:9/").unwrap();
+        assert_eq!((six.host.as_str(), six.port), ("::1", 9));
+        assert_eq!(Address::parse("ws://h").unwrap().port, 80);
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused_with_a_reason() {
+        for url in ["", "h:1", "ftp://h/", "ws://", "/api/socket", "wss://h/", "ws://h:99999/"] {
+            assert!(Address::parse(url).is_err(), "{url}");
+        }
+    }
+}
