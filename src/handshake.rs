@@ -1,0 +1,342 @@
+//! The handshake: two scripts over a transport, one for the master and one for its clients.
+//!
+//! ```text
+//! master  hello ──────────────►  client
+//!         ◄── register_slave or register_control
+//!         ready ──────────────►
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use semver::Version;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::close::{CloseCode, Closed, Reason};
+use crate::error::{HandshakeError, HandshakeFault, TransportError};
+use crate::message::Role;
+use crate::secret::Secret;
+use crate::session::Session;
+use crate::transport::{self, Incoming, Outgoing, Transport};
+use crate::version::{VersionError, Versions};
+use crate::wire::{
+    Close, Dialect, Draft, Frame, Hello, Ready, RegisterControl, RegisterSlave, Text,
+};
+
+/// Longest frame in bytes before `ready`.
+pub(crate) const MAX_FRAME: usize = 16 * 1024;
+
+/// Who is at the other end of a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Peer {
+    /// What it is.
+    pub role: Role,
+    /// Its id, when it is a slave.
+    pub id: Option<i64>,
+    /// Its name, when it is a slave.
+    pub name: Option<String>,
+    /// The software it runs, in its own words; empty for a master, which does not say.
+    pub agent: String,
+    /// The protocol version that it speaks.
+    pub version: Version,
+}
+
+/// What a client says of itself, before it is let in.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Registration {
+    /// Who it is.
+    pub peer: Peer,
+    /// Its token, if it sent one.
+    pub token: Option<Secret>,
+}
+
+/// Decides whether a client is let in; `Err` says why not.
+pub(crate) type Authenticate =
+    Arc<dyn Fn(Registration) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+
+/// What both scripts need to know.
+pub(crate) struct Terms {
+    pub(crate) versions: Versions,
+    /// For the whole handshake, from the accepted socket on.
+    pub(crate) deadline: Instant,
+    pub(crate) timeout: Duration,
+    /// How long a refused peer gets to hang up.
+    pub(crate) close_timeout: Duration,
+    /// Ends the handshake because this side shuts down.
+    pub(crate) stop: CancellationToken,
+}
+
+/// A handshake that came to `ready`.
+#[derive(Debug)]
+pub(crate) struct Agreement {
+    pub(crate) session: Session,
+    pub(crate) peer: Peer,
+    /// The lower of the two versions.
+    pub(crate) version: Version,
+}
+
+/// The master's script. On an error the peer has been told.
+pub(crate) async fn server(
+    transport: &mut impl Transport,
+    terms: &Terms,
+    authenticate: Option<&Authenticate>,
+) -> Result<Agreement, HandshakeError> {
+    let mut script = Script::new(transport, terms);
+    match script.serve(authenticate).await {
+        Ok((peer, version)) => Ok(script.finish(peer, version)),
+        Err(error) => Err(script.refuse(error, Role::Master).await),
+    }
+}
+
+/// A client's script. On an error the peer has been told.
+pub(crate) async fn client(
+    transport: &mut impl Transport,
+    terms: &Terms,
+    registration: &Registration,
+) -> Result<Agreement, HandshakeError> {
+    let mut script = Script::new(transport, terms);
+    match script.register(registration).await {
+        Ok((peer, version)) => Ok(script.finish(peer, version)),
+        Err(error) => Err(script.refuse(error, registration.peer.role).await),
+    }
+}
+
+struct Script<'a, T> {
+    transport: &'a mut T,
+    terms: &'a Terms,
+    session: Session,
+}
+
+impl<'a, T: Transport> Script<'a, T> {
+    fn new(transport: &'a mut T, terms: &'a Terms) -> Self {
+        transport.set_limit(MAX_FRAME);
+        Self { transport, terms, session: Session::new(Dialect::PLAIN) }
+    }
+
+    fn finish(self, peer: Peer, version: Version) -> Agreement {
+        self.transport.set_limit(usize::MAX);
+        Agreement { session: self.session, peer, version }
+    }
+
+    async fn serve(
+        &mut self,
+        authenticate: Option<&Authenticate>,
+    ) -> Result<(Peer, Version), HandshakeError> {
+        let ours = self.terms.versions.ours().to_string();
+        self.say(Hello::TYPE, &Hello { version: ours }).await?;
+
+        let expected = "register_slave or register_control";
+        let text = self.hear(expected).await?;
+        let frame = read(&text, expected)?;
+        let (role, id, name, register) = match &*frame.kind {
+            RegisterSlave::TYPE => {
+                let slave: RegisterSlave = data(&frame, RegisterSlave::TYPE)?;
+                let RegisterSlave { token, agent, version, id, name } = slave;
+                (Role::Slave, Some(id), Some(name), RegisterControl { token, agent, version })
+            }
+            RegisterControl::TYPE => {
+                (Role::Control, None, None, data(&frame, RegisterControl::TYPE)?)
+            }
+            _ => return Err(invalid(expected, HandshakeFault::Type)),
+        };
+        let RegisterControl { token, agent, version } = register;
+        let (theirs, negotiated) = self.negotiate(&version)?;
+        let peer = Peer { role, id, name, agent, version: theirs };
+        if let Some(authenticate) = authenticate {
+            let registration = Registration { peer: peer.clone(), token };
+            let verdict = authenticate(registration);
+            let late = |_| HandshakeError::Timeout {
+                waiting_for: "verdict of the authenticator",
+                after: self.terms.timeout,
+            };
+            let verdict = timeout_at(self.terms.deadline, verdict).await.map_err(late)?;
+            verdict.map_err(|why| HandshakeError::Authentication(authentication_reason(&why)))?;
+        }
+
+        self.say(Ready::TYPE, &Ready {}).await?;
+        Ok((peer, negotiated))
+    }
+
+    async fn register(&mut self, us: &Registration) -> Result<(Peer, Version), HandshakeError> {
+        let text = self.hear(Hello::TYPE).await?;
+        let frame = expect(&text, Hello::TYPE)?;
+        let hello: Hello = data(&frame, Hello::TYPE)?;
+        let (theirs, negotiated) = self.negotiate(&hello.version)?;
+
+        let (token, agent) = (us.token.clone(), us.peer.agent.clone());
+        let version = self.terms.versions.ours().to_string();
+        match (us.peer.id, &us.peer.name) {
+            (Some(id), Some(name)) => {
+                let slave = RegisterSlave { token, agent, version, id, name: name.clone() };
+                self.say(RegisterSlave::TYPE, &slave).await?;
+            }
+            _ => {
+                let control = RegisterControl { token, agent, version };
+                self.say(RegisterControl::TYPE, &control).await?;
+            }
+        }
+
+        let text = self.hear(Ready::TYPE).await?;
+        expect(&text, Ready::TYPE)?;
+        let agent = String::new();
+        let peer = Peer { role: Role::Master, id: None, name: None, agent, version: theirs };
+        Ok((peer, negotiated))
+    }
+
+    fn negotiate(&self, theirs: &str) -> Result<(Version, Version), HandshakeError> {
+        let negotiated = self.terms.versions.negotiate(theirs)?;
+        let theirs = Version::parse(theirs).unwrap_or_else(|_| negotiated.clone());
+        Ok((theirs, negotiated))
+    }
+
+    async fn say(
+        &mut self,
+        kind: &'static str,
+        data: &impl Serialize,
+    ) -> Result<(), HandshakeError> {
+        // What a user's own agent or name can break here is its length, and the peer would refuse it.
+        let draft = Draft::protocol(kind, data)
+            .map_err(|_| TransportError::TooLong { limit: MAX_FRAME })?;
+        let text = self.session.handshake(draft).map_err(|_| TransportError::Ended)?;
+        let sending = transport::send(self.transport, Outgoing::Text(text));
+        let late =
+            HandshakeError::Timeout { waiting_for: "room to write", after: self.terms.timeout };
+        Ok(timeout_at(self.terms.deadline, sending).await.map_err(|_| late)??)
+    }
+
+    async fn hear(&mut self, expected: &'static str) -> Result<Text, HandshakeError> {
+        loop {
+            let incoming = tokio::select! {
+                biased;
+                () = self.terms.stop.cancelled() => {
+                    return Err(HandshakeError::Shutdown(Reason::new("shutdown")));
+                }
+                incoming = timeout_at(self.terms.deadline, transport::receive(self.transport)) => incoming,
+            };
+            let after = self.terms.timeout;
+            match incoming
+                .map_err(|_| HandshakeError::Timeout { waiting_for: expected, after })??
+            {
+                Incoming::Text(text) => return Ok(text),
+                Incoming::Binary => return Err(invalid(expected, HandshakeFault::Binary)),
+                Incoming::Close(code, reason) => {
+                    return Err(refused(Closed::remote(code, reason.as_str())));
+                }
+                Incoming::Control => {}
+            }
+        }
+    }
+
+    /// Tells the peer why there is no link, and gives it time to read that.
+    async fn refuse(mut self, error: HandshakeError, us: Role) -> HandshakeError {
+        if let Some((code, reason)) = farewell(&error, us) {
+            let goodbye = async {
+                if self.session.dialect().close_message {
+                    let close = Close { reason: reason.as_str().to_owned() };
+                    if let Ok(draft) = Draft::protocol(Close::TYPE, &close)
+                        && let Ok(text) = self.session.handshake(draft)
+                    {
+                        transport::send(self.transport, Outgoing::Text(text)).await?;
+                    }
+                }
+                transport::send(self.transport, Outgoing::Close(code, reason)).await?;
+                loop {
+                    transport::receive(self.transport).await?;
+                }
+            };
+            let _: Result<Result<(), TransportError>, _> =
+                timeout(self.terms.close_timeout, goodbye).await;
+        }
+        error
+    }
+}
+
+/// Code and reason for the peer; nothing where it is gone or has closed by itself.
+fn farewell(error: &HandshakeError, us: Role) -> Option<(CloseCode, Reason)> {
+    let invalid = |text: &str| Reason::new(format!("{}: {text}", Reason::INVALID_HANDSHAKE));
+    Some(match error {
+        HandshakeError::Transport(TransportError::TooLong { limit }) => {
+            (CloseCode::TOO_BIG, invalid(&format!("a frame longer than {limit} bytes")))
+        }
+        HandshakeError::Transport(TransportError::WebSocket(fault)) => {
+            (CloseCode::PROTOCOL, invalid(&fault.to_string()))
+        }
+        HandshakeError::Timeout { waiting_for, after } => {
+            let reason = format!("Handshake timed out: no {waiting_for} within {after:?}");
+            (CloseCode::POLICY, reason.into())
+        }
+        HandshakeError::Invalid { expected, fault } => {
+            (CloseCode::PROTOCOL, invalid(&format!("expected {expected}, got {fault}")))
+        }
+        HandshakeError::Version(error) => (CloseCode::PROTOCOL, version_reason(error, us)?),
+        HandshakeError::Authentication(reason) => (CloseCode::AUTHENTICATION, reason.clone()),
+        HandshakeError::Shutdown(reason) => (CloseCode::GOING_AWAY, reason.clone()),
+        HandshakeError::Transport(_) | HandshakeError::Closed(_) => return None,
+    })
+}
+
+fn authentication_reason(why: &str) -> Reason {
+    let start = Reason::AUTHENTICATION_FAILED;
+    if why.is_empty() { start.into() } else { format!("{start}: {why}").into() }
+}
+
+fn version_reason(error: &VersionError, us: Role) -> Option<Reason> {
+    let (us, them) = match us {
+        Role::Master => ("master", "client"),
+        Role::Slave | Role::Control => ("client", "master"),
+    };
+    let start = Reason::VERSION;
+    Some(match error {
+        VersionError::Incompatible { ours, theirs } => {
+            format!("{start}: {us} speaks {ours}, {them} speaks {theirs}").into()
+        }
+        VersionError::Unreadable { ours, theirs } => {
+            format!("{start}: {us} speaks {ours}, {them} sent {theirs:?}, no version like 2.0.0")
+                .into()
+        }
+        VersionError::Refused(_) => return None,
+    })
+}
+
+/// A peer that closes in the handshake has refused us; its reason says in which way.
+fn refused(closed: Closed) -> HandshakeError {
+    let reason = closed.reason.as_str();
+    if reason.starts_with(Reason::AUTHENTICATION_FAILED) || closed.code == CloseCode::AUTHENTICATION
+    {
+        HandshakeError::Authentication(closed.reason)
+    } else if reason.starts_with(Reason::VERSION) {
+        HandshakeError::Version(VersionError::Refused(closed.reason))
+    } else {
+        HandshakeError::Closed(closed)
+    }
+}
+
+fn invalid(expected: &'static str, fault: HandshakeFault) -> HandshakeError {
+    HandshakeError::Invalid { expected, fault }
+}
+
+/// A frame of the handshake; `close` is one in every turn.
+fn read<'a>(text: &'a Text, expected: &'static str) -> Result<Frame<'a>, HandshakeError> {
+    let frame = Frame::read(text.as_str()).map_err(|fault| invalid(expected, fault.into()))?;
+    if frame.kind == Close::TYPE {
+        let close: Close = data(&frame, Close::TYPE)?;
+        return Err(refused(Closed::remote(CloseCode::NO_STATUS, close.reason)));
+    }
+    Ok(frame)
+}
+
+fn expect<'a>(text: &'a Text, kind: &'static str) -> Result<Frame<'a>, HandshakeError> {
+    let frame = read(text, kind)?;
+    if frame.kind == kind { Ok(frame) } else { Err(invalid(kind, HandshakeFault::Type)) }
+}
+
+fn data<D: DeserializeOwned>(frame: &Frame<'_>, kind: &'static str) -> Result<D, HandshakeError> {
+    crate::wire::decode(frame.data.get())
+        .map_err(|error| invalid(kind, HandshakeFault::Data(error)))
+}

@@ -1,0 +1,71 @@
+use std::time::Duration;
+
+use crate::error::ConfigError;
+
+/// Times and limits of a link. Start from [`Config::default`] and set what must differ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Config {
+    /// How long a request waits for its answer when neither its type nor the call says so:
+    /// 10 seconds.
+    pub request_timeout: Duration,
+    /// From the accepted or dialled socket to `ready`: 5 seconds.
+    pub handshake_timeout: Duration,
+    /// Between two WebSocket pings: 5 seconds. A peer that sends or takes not a byte for two of
+    /// these is given up, so a dead one is noticed after two to three.
+    pub heartbeat_interval: Duration,
+    /// How long a closing link waits for the peer's close frame: 2 seconds.
+    pub close_timeout: Duration,
+    /// Longest frame in bytes, either way: 1 MiB.
+    pub max_frame: usize,
+    /// Most bytes that wait to be written: 1 MiB. Senders wait for room.
+    pub outbox: usize,
+    /// Most bytes of received requests and events whose handlers have not finished: 4 MiB. Above
+    /// it a request is answered `busy`, and an event ends the link.
+    pub inbox: usize,
+    /// Most requests of this side that wait for an answer: 1,024. Further callers wait.
+    pub requests_in_flight: usize,
+    /// Most requests of the peer that are handled at once: 256. Further ones are answered `busy`.
+    pub handlers: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            request_timeout: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(5),
+            heartbeat_interval: Duration::from_secs(5),
+            close_timeout: Duration::from_secs(2),
+            max_frame: 1 << 20,
+            outbox: 1 << 20,
+            inbox: 4 << 20,
+            requests_in_flight: 1024,
+            handlers: 256,
+        }
+    }
+}
+
+impl Config {
+    /// Longest frame that this side can send: it must fit the outbox too.
+    pub(crate) fn longest(&self) -> usize {
+        self.max_frame.min(self.outbox)
+    }
+
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        const MOST: usize = 1 << 30;
+        let must = |good: bool, name, must| {
+            if good { Ok(()) } else { Err(ConfigError::Limit { name, must }) }
+        };
+        let size = |bytes: usize| (1024..=MOST).contains(&bytes);
+        let count = |count: usize| (1..=1 << 20).contains(&count);
+        let sizes = "from 1 KiB to 1 GiB";
+        let counts = "from 1 to 1,048,576";
+        must(size(self.max_frame), "max_frame", sizes)?;
+        must(size(self.outbox), "outbox", sizes)?;
+        must(size(self.inbox), "inbox", sizes)?;
+        must(count(self.requests_in_flight), "requests_in_flight", counts)?;
+        must(count(self.handlers), "handlers", counts)?;
+        let beat = self.heartbeat_interval;
+        must(beat >= Duration::from_millis(10), "heartbeat_interval", "10 ms or more")
+    }
+}

@@ -1,0 +1,239 @@
+//! The link itself: the handle that either side holds, and what works behind it.
+
+mod config;
+mod driver;
+mod inbox;
+mod pending;
+mod router;
+mod shared;
+mod socket;
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use semver::Version;
+use serde_json::value::RawValue;
+
+pub use config::Config;
+pub(crate) use driver::Driver;
+pub(crate) use router::Routes;
+pub use router::{Ctx, Router};
+use shared::Shared;
+
+use crate::close::{CloseCode, Closed, cut};
+use crate::error::{DecodeError, EventError, RequestError, SendError};
+use crate::handshake::{Agreement, Peer};
+use crate::message::{Direction, Event, Request, Role, Since};
+use crate::wire::{Draft, EncodeError, decode, without_seq};
+
+/// Longest text of an error response in bytes; longer ones are cut.
+const MAX_ERROR: usize = 4096;
+
+/// One side's handle of a link. Cheap to clone; all clones are the same link.
+///
+/// # Behaviour
+///
+/// - Messages leave in the order in which [`request`](Self::request) and [`event`](Self::event)
+///   queue them. Within one task that is the order of the calls' first polls.
+/// - Nothing is sent before a call is polled, and nothing is sent twice.
+/// - When the outbox is full, calls wait for room. A peer that takes no byte for two heartbeat
+///   intervals loses the link, so they do not wait for ever.
+/// - The link does not end when its handles are dropped: the master or client it belongs to holds
+///   it. End it with [`close`](Self::close).
+#[derive(Clone)]
+pub struct Link {
+    shared: Arc<Shared>,
+    timeout: Option<Duration>,
+}
+
+impl Link {
+    /// A link over a finished handshake; its driver is still to be run.
+    pub(crate) fn new(agreement: Agreement, us: Role, config: Config) -> Self {
+        Self { shared: Arc::new(Shared::new(agreement, us, config)), timeout: None }
+    }
+
+    /// Asks the peer and waits for its answer.
+    ///
+    /// The time limit is this handle's [`timeout`](Self::timeout), else the type's own, else
+    /// [`Config::request_timeout`]. It starts with the first poll and includes any wait for room.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up the wait and frees its place at once. The request may have
+    /// been sent by then; a late answer is dropped.
+    ///
+    /// # Errors
+    ///
+    /// See [`RequestError`]. Each call ends exactly once, also when the link does.
+    pub fn request<R: Request>(
+        &self,
+        request: &R,
+    ) -> impl Future<Output = Result<R::Response, RequestError>> + Send + 'static + use<R> {
+        let draft = self
+            .may_send(R::NAME, R::DIRECTION, R::SINCE)
+            .and_then(|()| Ok(Draft::request(R::NAME, request)?));
+        let timeout = self.timeout.or(R::TIMEOUT);
+        let shared = Arc::clone(&self.shared);
+        async move {
+            let answer = shared.request(draft?, timeout).await?;
+            decode(answer.data()).map_err(RequestError::Decode)
+        }
+    }
+
+    /// Asks with a message that is already JSON: `name` without `_request`, `data` an object. The
+    /// answer is the response's data without the protocol's `seq`.
+    ///
+    /// For programs that hand messages on. Direction and version are not checked on this side.
+    ///
+    /// # Errors and cancel safety
+    ///
+    /// As [`request`](Self::request).
+    pub fn request_raw(
+        &self,
+        name: &str,
+        data: &RawValue,
+    ) -> impl Future<Output = Result<Box<RawValue>, RequestError>> + Send + 'static + use<> {
+        let draft = Draft::request(name, data);
+        let timeout = self.timeout;
+        let shared = Arc::clone(&self.shared);
+        async move {
+            let draft = draft.map_err(SendError::from)?;
+            let answer = shared.request(draft, timeout).await?;
+            without_seq(answer.data()).map_err(|e| RequestError::Decode(DecodeError::new(&e)))
+        }
+    }
+
+    /// Queues an event. `Ok` means queued, not handled: what is queued is lost if the link ends
+    /// before the peer has read it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is ready, the event was not queued.
+    ///
+    /// # Errors
+    ///
+    /// See [`EventError`].
+    pub fn event<E: Event>(
+        &self,
+        event: &E,
+    ) -> impl Future<Output = Result<(), EventError>> + Send + 'static + use<E> {
+        let draft = self
+            .may_send(E::NAME, E::DIRECTION, E::SINCE)
+            .and_then(|()| Ok(Draft::event(E::NAME, event)?));
+        let shared = Arc::clone(&self.shared);
+        async move { shared.event(draft?).await }
+    }
+
+    /// This link, with another time limit for the requests made through the returned handle.
+    #[must_use]
+    pub fn timeout(&self, timeout: Duration) -> Self {
+        Self { shared: Arc::clone(&self.shared), timeout: Some(timeout) }
+    }
+
+    /// Starts to close: what is queued goes out, then the reason, then the socket. Returns at
+    /// once; [`closed`](Self::closed) tells when it is done, within
+    /// [`Config::close_timeout`] even if the peer does not answer.
+    ///
+    /// A reason longer than 123 bytes is cut. Only the first call counts.
+    pub fn close(&self, reason: impl AsRef<str>) {
+        self.close_with(CloseCode::NORMAL, reason);
+    }
+
+    pub(crate) fn close_with(&self, code: CloseCode, reason: impl AsRef<str>) {
+        self.shared.ask_to_close(Closed::local(code, reason));
+    }
+
+    /// Waits until the link has ended, and says who ended it and why.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped and called again at any time, from any number of tasks.
+    pub async fn closed(&self) -> Closed {
+        self.shared.closed().await
+    }
+
+    /// Whether the link has ended.
+    pub fn is_closed(&self) -> bool {
+        self.shared.end().is_some()
+    }
+
+    /// Whether this side asked the link to close.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.shared.close_asked().is_some()
+    }
+
+    /// Who is at the other end.
+    pub fn peer(&self) -> &Peer {
+        self.shared.peer()
+    }
+
+    /// The negotiated protocol version: the lower of both sides', without a pre-release tag.
+    pub fn version(&self) -> &Version {
+        self.shared.version()
+    }
+
+    /// How many requests of this side wait for an answer.
+    pub fn pending(&self) -> usize {
+        self.shared.pending().count()
+    }
+
+    /// What was received so far and led to nothing.
+    pub fn ignored(&self) -> Ignored {
+        self.shared.ignored()
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The same link and not merely an equal one.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
+    pub(crate) fn describe_peer(&self) -> String {
+        let peer = self.peer();
+        match peer.id {
+            Some(id) => format!("{} {id}", peer.role),
+            None => peer.role.to_string(),
+        }
+    }
+
+    fn may_send(&self, name: &'static str, to: Direction, since: Since) -> Result<(), SendError> {
+        let (us, peer) = (self.shared.us(), self.peer().role);
+        if !to.allows(us, peer) {
+            return Err(SendError::Direction { name, allowed: to, from: us, to: peer });
+        }
+        let negotiated = self.version();
+        if since > (negotiated.major, negotiated.minor, negotiated.patch) {
+            return Err(SendError::Version { name, since, negotiated: negotiated.clone() });
+        }
+        Ok(())
+    }
+}
+
+/// Counts of received messages that led to nothing; the link stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ignored {
+    /// Events without a handler, from the wrong side, or with wrong data.
+    pub events: u64,
+    /// Responses that nobody waits for: late ones, and those to nobody.
+    pub responses: u64,
+}
+
+/// An error response; its text is cut to 4 KiB.
+pub(crate) fn error_response(name: &str, seq: u64, error: &str) -> Result<Draft, EncodeError> {
+    Draft::error(name, seq, cut(error, MAX_ERROR))
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link")
+            .field("peer", self.peer())
+            .field("closed", &self.shared.end())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,106 @@
+//! The requests that wait for an answer. Nothing else knows where their senders are kept.
+//!
+//! Five verbs: insert, complete, forget (the guard's drop), close, count. Each entry leaves through
+//! exactly one of the middle three.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use dashmap::DashMap;
+use tokio::sync::oneshot;
+
+use crate::error::RequestError;
+use crate::wire::Text;
+
+/// Shards per link. A link is one socket: more than two threads rarely meet here, and the default
+/// takes up to 32 KiB per link on a large machine.
+const SHARDS: usize = 2;
+
+/// An answer as it came: the frame, and where its `data` stands.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    text: Text,
+    data: std::ops::Range<usize>,
+}
+
+impl Answer {
+    pub(crate) fn new(text: &Text, data: &str) -> Self {
+        Self { text: text.clone(), data: text.range_of(data) }
+    }
+
+    pub(crate) fn data(&self) -> &str {
+        self.text.part(self.data.clone())
+    }
+}
+
+pub(crate) type Outcome = Result<Answer, RequestError>;
+
+/// The waiting requests of one link, by the number of their frame.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    // Made at the first request: many links never ask anything.
+    map: OnceLock<DashMap<u64, oneshot::Sender<Outcome>>>,
+    closed: AtomicBool,
+}
+
+impl Pending {
+    /// Starts to wait for the answer to the frame numbered `seq`; `None` when the link has ended.
+    ///
+    /// The check follows the insertion. The other way round, an insertion between a check that
+    /// still says open and the drain at the end would wait for ever.
+    pub(crate) fn insert(&self, seq: u64) -> Option<Waiting<'_>> {
+        let (sender, receiver) = oneshot::channel();
+        let map = self.map.get_or_init(|| DashMap::with_shard_amount(SHARDS));
+        map.insert(seq, sender);
+        let waiting = Waiting { pending: self, seq, receiver };
+        (!self.closed.load(Ordering::SeqCst)).then_some(waiting)
+    }
+
+    /// Hands the answer to whoever waits for `seq`. Says whether anybody did.
+    pub(crate) fn complete(&self, seq: u64, outcome: Outcome) -> bool {
+        let entry = self.map.get().and_then(|map| map.remove(&seq));
+        match entry {
+            Some((_, sender)) => sender.send(outcome).is_ok(),
+            None => false,
+        }
+    }
+
+    /// Ends every wait, and lets no new one begin.
+    pub(crate) fn close(&self, mut error: impl FnMut(u64) -> RequestError) {
+        self.closed.store(true, Ordering::SeqCst);
+        let Some(map) = self.map.get() else { return };
+        let waiting: Vec<u64> = map.iter().map(|entry| *entry.key()).collect();
+        for seq in waiting {
+            self.complete(seq, Err(error(seq)));
+        }
+    }
+
+    /// How many requests wait.
+    pub(crate) fn count(&self) -> usize {
+        self.map.get().map_or(0, DashMap::len)
+    }
+}
+
+/// One wait. Exists before the frame is queued, so a caller that goes away at any later point
+/// takes its entry along.
+#[derive(Debug)]
+pub(crate) struct Waiting<'a> {
+    pending: &'a Pending,
+    seq: u64,
+    receiver: oneshot::Receiver<Outcome>,
+}
+
+impl Waiting<'_> {
+    /// The answer, or why there is none; `None` when the link ended without a word.
+    pub(crate) async fn outcome(mut self) -> Option<Outcome> {
+        (&mut self.receiver).await.ok()
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(map) = self.pending.map.get() {
+            map.remove(&self.seq);
+        }
+    }
+}

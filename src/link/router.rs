@@ -1,0 +1,252 @@
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+
+use super::Link;
+use crate::error::{ConfigError, DecodeError, RequestError};
+use crate::handshake::Peer;
+use crate::message::{Direction, Event, Request};
+use crate::wire::{Draft, EncodeError, MAX_TYPE, decode};
+
+/// The handlers of one side, by message type, and the state that they share.
+///
+/// # Behaviour
+///
+/// - Requests of one link are handled concurrently, up to [`Config::handlers`](super::Config).
+///   Events of one link are handled one at a time, in the order in which they were sent.
+/// - Handlers run on the link's own task: between two `.await`s they must not block, or the link
+///   neither reads nor writes meanwhile. Long computations belong into
+///   [`tokio::task::spawn_blocking`].
+/// - A handler may make requests on its own link, to any depth.
+/// - A panic in a request's handler becomes an error response, one in an event's handler is
+///   logged; the link stays.
+/// - What was received is handled even when the link ends meanwhile; the answers are dropped.
+pub struct Router<S = ()> {
+    state: Arc<S>,
+    routes: Routes,
+}
+
+/// What a handler knows besides its message.
+pub struct Ctx<S = ()> {
+    state: Arc<S>,
+    link: Link,
+    deadline: Option<Instant>,
+}
+
+impl<S> Ctx<S> {
+    /// The application's state.
+    pub fn state(&self) -> &S {
+        &self.state
+    }
+
+    /// The application's state, to keep.
+    pub fn shared_state(&self) -> Arc<S> {
+        Arc::clone(&self.state)
+    }
+
+    /// The link that the message came over.
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// Who sent the message.
+    pub fn peer(&self) -> &Peer {
+        self.link.peer()
+    }
+
+    /// When the asker is expected to give up, by the request type's own timeout or else this
+    /// side's `request_timeout`; `None` for an event. The wire does not carry it.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+}
+
+impl<S: Send + Sync + 'static> Router<S> {
+    /// No handlers yet.
+    pub fn new(state: S) -> Self {
+        Self::shared(Arc::new(state))
+    }
+
+    /// No handlers yet, and a state that others hold too.
+    pub fn shared(state: Arc<S>) -> Self {
+        Self { state, routes: Routes::default() }
+    }
+
+    /// Handles the request `R`. An `Err` becomes the text of an error response.
+    #[must_use]
+    pub fn request<R, F, Fut, E>(self, handler: F) -> Self
+    where
+        R: Request,
+        F: Fn(R, Ctx<S>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R::Response, E>> + Send + 'static,
+        E: fmt::Display,
+    {
+        self.add_request::<R>(move |ctx, seq, data| {
+            let answer = handler(decode(data)?, ctx);
+            Ok(async move { finish::<R, _, _>(seq, answer.await) }.boxed())
+        })
+    }
+
+    /// Hands the request `R` on to the link that `resolve` names, under a number of its own, and
+    /// its answer or error back to the asker, unread. When that link ends first, the asker is told
+    /// so, once.
+    #[must_use]
+    pub fn forward<R, F, E>(self, resolve: F) -> Self
+    where
+        R: Request,
+        F: Fn(&R, &Ctx<S>) -> Result<Link, E> + Send + Sync + 'static,
+        E: fmt::Display,
+    {
+        self.add_request::<R>(move |ctx, seq, data| {
+            let target = resolve(&decode(data)?, &ctx).map_err(|error| error.to_string());
+            let data = RawValue::from_string(data.to_owned()).map_err(|e| DecodeError::new(&e))?;
+            Ok(async move {
+                let answer = match target {
+                    Ok(link) => relay::<R>(&link, &data).await,
+                    Err(error) => Err(error),
+                };
+                finish::<R, _, _>(seq, answer)
+            }
+            .boxed())
+        })
+    }
+
+    /// Handles the event `E`.
+    #[must_use]
+    pub fn event<E, F, Fut>(mut self, handler: F) -> Self
+    where
+        E: Event,
+        F: Fn(E, Ctx<S>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let state = Arc::clone(&self.state);
+        let call: EventCall = Box::new(move |link, data| {
+            let ctx = Ctx { state: Arc::clone(&state), link, deadline: None };
+            Ok(handler(decode(data)?, ctx).boxed())
+        });
+        let route = EventRoute { direction: E::DIRECTION, call };
+        let known = self.routes.events.insert(E::NAME, route).is_some();
+        self.routes.note(E::NAME, known, "_event");
+        self
+    }
+
+    fn add_request<R: Request>(
+        mut self,
+        handle: impl Fn(Ctx<S>, u64, &str) -> Handled + Send + Sync + 'static,
+    ) -> Self {
+        let state = Arc::clone(&self.state);
+        let call: RequestCall = Box::new(move |link, deadline, seq, data| {
+            handle(Ctx { state: Arc::clone(&state), link, deadline }, seq, data)
+        });
+        let route =
+            RequestRoute { name: R::NAME, direction: R::DIRECTION, timeout: R::TIMEOUT, call };
+        let known = self.routes.requests.insert(R::NAME, route).is_some();
+        self.routes.note(R::NAME, known, "_request");
+        self
+    }
+}
+
+impl<S> Router<S> {
+    pub(crate) fn into_routes(self) -> Result<Arc<Routes>, ConfigError> {
+        match self.routes.fault {
+            Some(fault) => Err(fault),
+            None => Ok(Arc::new(self.routes)),
+        }
+    }
+}
+
+/// A request that is being handled: its end is the response to send.
+pub(crate) type Handled = Result<BoxFuture<'static, Result<Draft, EncodeError>>, DecodeError>;
+type RequestCall = Box<dyn Fn(Link, Option<Instant>, u64, &str) -> Handled + Send + Sync>;
+type EventCall =
+    Box<dyn Fn(Link, &str) -> Result<BoxFuture<'static, ()>, DecodeError> + Send + Sync>;
+
+pub(crate) struct RequestRoute {
+    pub(crate) name: &'static str,
+    pub(crate) direction: Direction,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) call: RequestCall,
+}
+
+pub(crate) struct EventRoute {
+    pub(crate) direction: Direction,
+    pub(crate) call: EventCall,
+}
+
+/// The handlers without their types.
+#[derive(Default)]
+pub(crate) struct Routes {
+    requests: HashMap<&'static str, RequestRoute>,
+    events: HashMap<&'static str, EventRoute>,
+    fault: Option<ConfigError>,
+}
+
+impl Routes {
+    pub(crate) fn request(&self, name: &str) -> Option<&RequestRoute> {
+        self.requests.get(name)
+    }
+
+    pub(crate) fn event(&self, name: &str) -> Option<&EventRoute> {
+        self.events.get(name)
+    }
+
+    fn note(&mut self, name: &'static str, known: bool, ending: &str) {
+        let plain = |byte: u8| byte >= 0x20 && byte != b'"' && byte != b'\\';
+        let fits = !name.is_empty() && name.len() + ending.len().max(9) <= MAX_TYPE;
+        if known {
+            self.fault.get_or_insert(ConfigError::DuplicateHandler(name));
+        } else if !fits || !name.bytes().all(plain) {
+            self.fault.get_or_insert(ConfigError::Name(name));
+        }
+    }
+}
+
+/// The response frame for what a handler returned.
+fn finish<R: Request, T: serde::Serialize, E: fmt::Display>(
+    seq: u64,
+    outcome: Result<T, E>,
+) -> Result<Draft, EncodeError> {
+    match outcome {
+        Ok(response) => Draft::response(R::NAME, seq, &response),
+        Err(error) => super::error_response(R::NAME, seq, &error.to_string()),
+    }
+}
+
+async fn relay<R: Request>(link: &Link, data: &RawValue) -> Result<Box<RawValue>, String> {
+    let link = match R::TIMEOUT {
+        Some(timeout) => link.timeout(timeout),
+        None => link.clone(),
+    };
+    link.request_raw(R::NAME, data).await.map_err(|error| match error {
+        RequestError::Remote(error) => error.message().to_owned(),
+        other => format!("{} did not answer {}: {other}", link.describe_peer(), R::NAME),
+    })
+}
+
+impl<S> fmt::Debug for Router<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.routes, f)
+    }
+}
+
+impl fmt::Debug for Routes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Router")
+            .field("requests", &self.requests.keys())
+            .field("events", &self.events.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S> fmt::Debug for Ctx<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ctx").field("link", &self.link).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,325 @@
+//! What the handles of a link and its driver share.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Waker;
+use std::time::Duration;
+
+use futures::task::AtomicWaker;
+use semver::Version;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::config::Config;
+use super::pending::{Answer, Pending, Waiting};
+use super::{Ignored, error_response};
+use crate::close::{CloseCode, Closed};
+use crate::error::{Delivery, EventError, RemoteError, RequestError};
+use crate::handshake::{Agreement, Peer};
+use crate::message::Role;
+use crate::session::{Exhausted, Queued, Session};
+use crate::wire::{Close, Draft, EncodeError, Text};
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    us: Role,
+    peer: Peer,
+    version: Version,
+    config: Config,
+    session: Mutex<Stream>,
+    pending: Pending,
+    /// One permit for each request that may still be made.
+    slots: Semaphore,
+    /// One permit for each byte that may still be queued.
+    room: Semaphore,
+    /// Wakes the driver: there is something to write, or the link shall close.
+    driver: AtomicWaker,
+    close_asked: OnceLock<Closed>,
+    end: OnceLock<Closed>,
+    ended: CancellationToken,
+    ignored_events: AtomicU64,
+    ignored_responses: AtomicU64,
+}
+
+/// The sending side of a link.
+#[derive(Debug)]
+enum Stream {
+    Open(Session),
+    /// The last word is queued: nothing can be sent any more.
+    Finished(Session),
+}
+
+impl Stream {
+    fn session(&mut self) -> &mut Session {
+        match self {
+            Stream::Open(session) | Stream::Finished(session) => session,
+        }
+    }
+}
+
+/// Why a frame was not queued.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// The link is closing or has ended.
+    Closed,
+    Exhausted,
+}
+
+impl From<Exhausted> for Refused {
+    fn from(_: Exhausted) -> Self {
+        Self::Exhausted
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(agreement: Agreement, us: Role, config: Config) -> Self {
+        let Agreement { session, peer, version } = agreement;
+        Self {
+            us,
+            peer,
+            version,
+            session: Mutex::new(Stream::Open(session)),
+            pending: Pending::default(),
+            slots: Semaphore::new(config.requests_in_flight),
+            room: Semaphore::new(config.outbox),
+            config,
+            driver: AtomicWaker::new(),
+            close_asked: OnceLock::new(),
+            end: OnceLock::new(),
+            ended: CancellationToken::new(),
+            ignored_events: AtomicU64::new(0),
+            ignored_responses: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) async fn request(
+        &self,
+        draft: Draft,
+        limit: Option<Duration>,
+    ) -> Result<Answer, RequestError> {
+        let after = limit.unwrap_or(self.config.request_timeout);
+        match timeout(after, self.exchange(draft)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(RequestError::Timeout { after }),
+        }
+    }
+
+    async fn exchange(&self, draft: Draft) -> Result<Answer, RequestError> {
+        self.fits(&draft).map_err(crate::error::SendError::from)?;
+        let _slot = self.slots.acquire().await.map_err(|_| self.undelivered())?;
+        let room = self.room_for(&draft).await.map_err(|_| self.undelivered())?;
+        let waiting = self.ask(draft, room).ok_or_else(|| self.undelivered())?;
+        match waiting.outcome().await {
+            Some(outcome) => outcome,
+            // The driver was dropped in the middle, with its runtime.
+            None => Err(self.lost(Delivery::Unknown)),
+        }
+    }
+
+    /// Numbers and queues a request. The wait for its answer begins before the frame is queued.
+    fn ask(&self, draft: Draft, room: SemaphorePermit<'_>) -> Option<Waiting<'_>> {
+        let mut stream = self.stream();
+        let Stream::Open(session) = &mut *stream else { return None };
+        let was_idle = session.is_idle();
+        let queued = session.send(draft);
+        let waiting = queued.ok().and_then(|seq| self.pending.insert(seq));
+        drop(stream);
+        self.queued(queued.is_ok(), was_idle, room);
+        waiting
+    }
+
+    pub(crate) async fn event(&self, draft: Draft) -> Result<(), EventError> {
+        self.fits(&draft).map_err(crate::error::SendError::from)?;
+        let closed = || EventError::Closed(self.why_closed());
+        let room = self.room_for(&draft).await.map_err(|_| closed())?;
+        self.queue(draft, room).map_err(|_| closed())
+    }
+
+    /// Queues a response, when there is room for it. A link that ends meanwhile needs none.
+    pub(crate) async fn respond(&self, name: &str, to: u64, response: Result<Draft, EncodeError>) {
+        let checked = response.and_then(|draft| self.fits(&draft).map(|()| draft));
+        let draft = checked.or_else(|error| {
+            let error = format!("The answer to {name}_request cannot be sent: {error}");
+            error_response(name, to, &error)
+        });
+        if let Ok(draft) = draft
+            && let Ok(room) = self.room_for(&draft).await
+        {
+            let _ = self.queue(draft, room);
+        }
+    }
+
+    /// Queues an error response now; says whether there was room.
+    pub(crate) fn respond_error(&self, name: &str, to: u64, error: &str) -> bool {
+        let Ok(draft) = error_response(name, to, error) else { return true };
+        let Ok(bytes) = u32::try_from(draft.bytes()) else { return false };
+        match self.room.try_acquire_many(bytes) {
+            Ok(room) => self.queue(draft, room).is_ok(),
+            Err(_) => false,
+        }
+    }
+
+    fn queue(&self, draft: Draft, room: SemaphorePermit<'_>) -> Result<(), Refused> {
+        let mut stream = self.stream();
+        let Stream::Open(session) = &mut *stream else { return Err(Refused::Closed) };
+        let was_idle = session.is_idle();
+        let queued = session.send(draft);
+        drop(stream);
+        self.queued(queued.is_ok(), was_idle, room);
+        Ok(queued.map(|_| ())?)
+    }
+
+    /// The end of every way into the queue: the room is taken, and the driver is woken once for a
+    /// burst.
+    fn queued(&self, queued: bool, was_idle: bool, room: SemaphorePermit<'_>) {
+        if queued {
+            room.forget();
+            if was_idle {
+                self.driver.wake();
+            }
+        } else {
+            let closed = Closed::local(CloseCode::INTERNAL, "Sequence numbers exhausted");
+            self.ask_to_close(closed);
+        }
+    }
+
+    fn fits(&self, draft: &Draft) -> Result<(), EncodeError> {
+        let (bytes, limit) = (draft.bytes(), self.config.longest());
+        if bytes > limit { Err(EncodeError::TooLong { bytes, limit }) } else { Ok(()) }
+    }
+
+    async fn room_for(&self, draft: &Draft) -> Result<SemaphorePermit<'_>, Refused> {
+        let bytes = u32::try_from(draft.bytes()).unwrap_or(u32::MAX);
+        self.room.acquire_many(bytes).await.map_err(|_| Refused::Closed)
+    }
+
+    /// The next frame for the socket; its room is free again.
+    pub(crate) fn next_to_write(&self) -> Option<Text> {
+        let Queued { text, bytes } = self.stream().session().next_to_write()?;
+        self.room.add_permits(bytes);
+        Some(text)
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.stream().session().is_idle()
+    }
+
+    pub(crate) fn with_session<T>(&self, act: impl FnOnce(&mut Session) -> T) -> T {
+        act(self.stream().session())
+    }
+
+    /// Lets nothing more be sent; queues the `close` message, where the dialect has one, when this
+    /// side closes.
+    pub(crate) fn finish(&self, closed: &Closed, say: bool) {
+        let mut stream = self.stream();
+        if let Stream::Open(session) = &mut *stream {
+            if say && session.dialect().close_message {
+                let close = Close { reason: closed.reason.as_str().to_owned() };
+                if let Ok(draft) = Draft::protocol(Close::TYPE, &close) {
+                    let _ = session.send(draft);
+                }
+            }
+            let session = std::mem::replace(session, Session::new(*session.dialect()));
+            *stream = Stream::Finished(session);
+        }
+        drop(stream);
+        // Who waits for room or for a slot learns that there will be none.
+        self.slots.close();
+        self.room.close();
+    }
+
+    /// The end: everybody who waits is told, once.
+    pub(crate) fn conclude(&self, closed: Closed) {
+        self.finish(&closed, false);
+        let _ = self.end.set(closed);
+        self.pending.close(|seq| {
+            let written = self.with_session(|session| session.was_written(seq));
+            self.lost(if written { Delivery::Unknown } else { Delivery::NotDelivered })
+        });
+        self.ended.cancel();
+    }
+
+    pub(crate) fn ask_to_close(&self, closed: Closed) {
+        if self.close_asked.set(closed).is_ok() {
+            self.driver.wake();
+        }
+    }
+
+    pub(crate) fn close_asked(&self) -> Option<&Closed> {
+        self.close_asked.get()
+    }
+
+    pub(crate) async fn closed(&self) -> Closed {
+        self.ended.cancelled().await;
+        self.why_closed()
+    }
+
+    pub(crate) fn end(&self) -> Option<&Closed> {
+        self.end.get()
+    }
+
+    fn why_closed(&self) -> Closed {
+        let known = self.end.get().or(self.close_asked.get());
+        known.cloned().unwrap_or_else(|| Closed::lost("The link is closing"))
+    }
+
+    fn undelivered(&self) -> RequestError {
+        self.lost(Delivery::NotDelivered)
+    }
+
+    fn lost(&self, delivery: Delivery) -> RequestError {
+        RequestError::Closed { delivery, closed: self.why_closed() }
+    }
+
+    /// Hands a response to whoever waits for it.
+    pub(crate) fn complete(&self, seq: u64, outcome: Result<Answer, RemoteError>) {
+        if !self.pending.complete(seq, outcome.map_err(RequestError::Remote)) {
+            self.ignored_responses.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn ignore_event(&self) {
+        self.ignored_events.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn ignore_response(&self) {
+        self.ignored_responses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn ignored(&self) -> Ignored {
+        Ignored {
+            events: self.ignored_events.load(Ordering::Relaxed),
+            responses: self.ignored_responses.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(crate) fn wake_with(&self, waker: &Waker) {
+        self.driver.register(waker);
+    }
+
+    pub(crate) fn us(&self) -> Role {
+        self.us
+    }
+
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    pub(crate) fn version(&self) -> &Version {
+        &self.version
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(crate) fn pending(&self) -> &Pending {
+        &self.pending
+    }
+
+    fn stream(&self) -> MutexGuard<'_, Stream> {
+        // Nothing panics while the lock is held.
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,159 @@
+use std::future::poll_fn;
+use std::mem;
+use std::task::{Context, Poll, ready};
+
+use super::shared::Shared;
+use crate::close::{CloseCode, Reason};
+use crate::error::TransportError;
+use crate::transport::{Incoming, Outgoing, Traffic, Transport};
+
+/// Messages that are read before what they led to is written.
+const BURST: u32 = 64;
+
+/// The transport as the driver uses it: reads and writes at the same time, and neither waits for
+/// the other.
+#[derive(Debug)]
+pub(crate) struct Socket<T> {
+    transport: T,
+    /// Messages read since the last write.
+    reads: u32,
+    ping_due: bool,
+    unflushed: bool,
+    farewell: Farewell,
+    /// Why nothing can be written any more. What was received may still be read.
+    broken: Option<TransportError>,
+}
+
+/// How far this side is with closing.
+#[derive(Debug)]
+enum Farewell {
+    /// It is not.
+    No,
+    /// The close frame goes out behind everything that is queued.
+    Due(CloseCode, Reason),
+    /// Nothing more is to be sent.
+    Done,
+}
+
+/// What the driver has to look at.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// Something came from the peer.
+    Incoming(Incoming),
+    /// The socket is of no more use.
+    Fault(TransportError),
+    /// This side wants to close.
+    CloseAsked,
+}
+
+impl<T: Transport> Socket<T> {
+    pub(crate) fn new(transport: T) -> Self {
+        Self {
+            transport,
+            reads: 0,
+            ping_due: false,
+            unflushed: false,
+            farewell: Farewell::No,
+            broken: None,
+        }
+    }
+
+    /// What comes next. Cancel safe: everything that is under way is kept here.
+    pub(crate) async fn next(&mut self, shared: &Shared) -> Event {
+        poll_fn(|cx| self.poll(cx, shared)).await
+    }
+
+    /// Asks the peer for a sign of life.
+    pub(crate) fn ping(&mut self) {
+        self.ping_due = true;
+    }
+
+    /// Sends a close frame behind what is queued.
+    pub(crate) fn say_goodbye(&mut self, code: CloseCode, reason: Reason) {
+        self.farewell = Farewell::Due(code, reason);
+    }
+
+    /// Stops to look whether this side wants to close, without a close frame.
+    pub(crate) fn say_nothing(&mut self) {
+        self.farewell = Farewell::Done;
+    }
+
+    pub(crate) fn traffic(&self) -> Traffic {
+        self.transport.traffic()
+    }
+
+    /// Whether anything waits to be written.
+    pub(crate) fn is_writing(&self, shared: &Shared) -> bool {
+        self.unflushed || !shared.is_idle()
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, shared: &Shared) -> Poll<Event> {
+        shared.wake_with(cx.waker());
+        if matches!(self.farewell, Farewell::No) && shared.close_asked().is_some() {
+            return Poll::Ready(Event::CloseAsked);
+        }
+        // Reading first gathers the answers to all that has come into one write; writing after a
+        // burst at the latest keeps a peer that never pauses from holding them up.
+        if self.reads < BURST {
+            if let Poll::Ready(event) = self.poll_read(cx) {
+                return Poll::Ready(event);
+            }
+            self.write(cx, shared);
+        } else {
+            self.write(cx, shared);
+            if let Poll::Ready(event) = self.poll_read(cx) {
+                return Poll::Ready(event);
+            }
+        }
+        match &self.broken {
+            Some(error) => Poll::Ready(Event::Fault(error.clone())),
+            None => Poll::Pending,
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        self.reads += 1;
+        Poll::Ready(match ready!(self.transport.poll_receive(cx)) {
+            Ok(incoming) => Event::Incoming(incoming),
+            Err(error) => Event::Fault(error),
+        })
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>, shared: &Shared) {
+        self.reads = 0;
+        if self.broken.is_none()
+            && let Poll::Ready(Err(error)) = self.poll_write(cx, shared)
+        {
+            self.broken = Some(error);
+        }
+    }
+
+    /// Writes everything that is queued, and flushes once.
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        shared: &Shared,
+    ) -> Poll<Result<(), TransportError>> {
+        while self.ping_due || !shared.is_idle() {
+            ready!(self.transport.poll_ready(cx))?;
+            self.unflushed = true;
+            if mem::take(&mut self.ping_due) {
+                self.transport.send(Outgoing::Ping)?;
+            } else if let Some(text) = shared.next_to_write() {
+                self.transport.send(Outgoing::Text(text))?;
+            }
+        }
+        if let Farewell::Due(code, reason) = &self.farewell {
+            ready!(self.transport.poll_ready(cx))?;
+            self.unflushed = true;
+            let close = Outgoing::Close(*code, reason.clone());
+            self.farewell = Farewell::Done;
+            self.transport.send(close)?;
+        }
+        if self.unflushed {
+            ready!(self.transport.poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
