@@ -1,0 +1,125 @@
+use std::fmt;
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+
+use futures::FutureExt as _;
+use semver::{Version, VersionReq};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::registry::Registry;
+use super::{Change, Inner, Master, OnChange};
+use crate::error::ConfigError;
+use crate::handshake::{Authenticate, Registration};
+use crate::link::{Config, Router, Routes};
+use crate::secret::Secret;
+use crate::version::Versions;
+
+/// Sets up a [`Master`].
+#[must_use = "a builder does nothing until `build`"]
+pub struct MasterBuilder {
+    routes: Result<Arc<Routes>, ConfigError>,
+    config: Config,
+    versions: Versions,
+    authenticate: Option<Authenticate>,
+    on_change: Option<OnChange>,
+}
+
+impl MasterBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            routes: Ok(Arc::default()),
+            config: Config::default(),
+            versions: Versions::default(),
+            authenticate: None,
+            on_change: None,
+        }
+    }
+
+    /// The handlers of what slaves and controls send. Without it every request is answered with
+    /// an error.
+    pub fn router<S>(mut self, router: Router<S>) -> Self {
+        self.routes = router.into_routes();
+        self
+    }
+
+    /// Times and limits of every link.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// The protocol version to speak, instead of 2.0.0.
+    pub fn version(mut self, version: Version) -> Self {
+        self.versions = match self.versions.range() {
+            Some(range) => Versions::new(version).accepting(range.clone()),
+            None => Versions::new(version),
+        };
+        self
+    }
+
+    /// The versions of clients that are let in, instead of those that are compatible by semver.
+    pub fn accept_versions(mut self, range: VersionReq) -> Self {
+        self.versions = self.versions.accepting(range);
+        self
+    }
+
+    /// Lets in only who sends this token. Without a token or an authenticator, none is asked.
+    pub fn token(self, token: impl Into<Secret>) -> Self {
+        let token: Secret = token.into();
+        self.authenticate(move |registration| {
+            let known = registration.token.is_some_and(|theirs| token.is(&theirs));
+            async move { if known { Ok(()) } else { Err("") } }
+        })
+    }
+
+    /// Asks `authenticate` before `ready`. Its error's text goes to the client behind
+    /// `Authentication failed: `; keep secrets out of it. It has what is left of
+    /// [`Config::handshake_timeout`].
+    pub fn authenticate<F, Fut, E>(mut self, authenticate: F) -> Self
+    where
+        F: Fn(Registration) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+        E: fmt::Display,
+    {
+        self.authenticate = Some(Arc::new(move |registration| {
+            let verdict = authenticate(registration);
+            async move { verdict.await.map_err(|error| error.to_string()) }.boxed()
+        }));
+        self
+    }
+
+    /// Is told of every client that joins or leaves, in that order for each, and exactly once.
+    /// Called on the link's task: it must not block. To wait for something, send it to a task of
+    /// your own. A link's messages are handled after its `Joined` has returned.
+    pub fn on_change(mut self, on_change: impl Fn(Change) + Send + Sync + 'static) -> Self {
+        self.on_change = Some(Box::new(on_change));
+        self
+    }
+
+    /// The master, which does not listen yet.
+    ///
+    /// # Errors
+    ///
+    /// What was given to the builder and cannot work.
+    pub fn build(self) -> Result<Master, ConfigError> {
+        self.config.check()?;
+        Ok(Master::new(Inner {
+            routes: self.routes?,
+            config: self.config,
+            versions: self.versions,
+            authenticate: self.authenticate,
+            registry: Mutex::new(Registry::new()),
+            announcing: Mutex::new(()),
+            on_change: self.on_change,
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        }))
+    }
+}
+
+impl fmt::Debug for MasterBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MasterBuilder").field("config", &self.config).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,296 @@
+//! The server: accepts links, knows its slaves by id and its controls, and ends them all.
+
+mod builder;
+mod registry;
+#[cfg(feature = "hyper")]
+mod upgrade;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use builder::MasterBuilder;
+use registry::{Membership, Registry};
+
+use crate::close::{CloseCode, Closed, Reason};
+use crate::error::HandshakeError;
+use crate::handshake::{self, Authenticate, Terms};
+use crate::link::{Config, Driver, Link, Routes};
+use crate::message::Role;
+use crate::transport::Transport;
+use crate::transport::websocket::{self, Stream, WebSocket};
+use crate::version::Versions;
+
+/// How long a listener that cannot accept waits before it tries again.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A master. Cheap to clone; all clones are the same master.
+///
+/// # Behaviour
+///
+/// - A master without a listener works too: hand it connections with
+///   [`attach`](Self::attach), [`attach_upgraded`](Self::attach_upgraded) or, with the feature
+///   `hyper`, `upgrade`.
+/// - Two slaves with one id: the newer link wins. The older is closed with
+///   `Registered from another connection`, and the newer does not wait for its answer.
+/// - The master lives until [`shutdown`](Self::shutdown), also when every clone is dropped.
+#[derive(Clone)]
+pub struct Master {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    routes: Arc<Routes>,
+    config: Config,
+    versions: Versions,
+    authenticate: Option<Authenticate>,
+    registry: Mutex<Registry>,
+    /// Held while a change is made and told, so that changes are told in their order.
+    announcing: Mutex<()>,
+    on_change: Option<OnChange>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+type OnChange = Box<dyn Fn(Change) + Send + Sync>;
+
+/// A link came or went.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Change {
+    /// A client has registered.
+    Joined(Link),
+    /// A client is gone. For a slave that is replaced, this comes before its successor's
+    /// [`Joined`](Self::Joined), and while the old link is still closing.
+    Left(Link, Closed),
+}
+
+impl Master {
+    /// A master to be set up.
+    pub fn builder() -> MasterBuilder {
+        MasterBuilder::new()
+    }
+
+    fn new(inner: Inner) -> Self {
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Listens on `address` and accepts links from now on; port 0 picks a free one. Says the
+    /// address that it listens on. May be called for several addresses.
+    ///
+    /// The endpoint is `/api/socket`; other paths get an HTTP error that says so. Each connection
+    /// has [`Config::handshake_timeout`] to come to `ready`.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's, when it does not let us listen there.
+    pub async fn listen(&self, address: impl ToSocketAddrs) -> io::Result<SocketAddr> {
+        let listener = TcpListener::bind(address).await?;
+        let local = listener.local_addr()?;
+        let master = self.clone();
+        self.inner.tasks.spawn(async move {
+            let stop = master.inner.stop.clone();
+            stop.run_until_cancelled(master.accept(listener)).await;
+        });
+        Ok(local)
+    }
+
+    async fn accept(&self, listener: TcpListener) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, from)) => {
+                    let master = self.clone();
+                    self.inner.tasks.spawn(async move {
+                        let stop = master.inner.stop.clone();
+                        if let Some(Err(error)) =
+                            stop.run_until_cancelled(master.open(stream)).await
+                        {
+                            tracing::info!(%from, %error, "a connection came to no link");
+                        }
+                    });
+                }
+                Err(error) => {
+                    // Most often there are no file descriptors left: let some go.
+                    tracing::error!(%error, "cannot accept, trying again");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// The upgrade and the handshake of a connection, in one time limit.
+    async fn open(&self, stream: TcpStream) -> Result<(), OpenError> {
+        let deadline = self.deadline();
+        stream.set_nodelay(true).map_err(OpenError::Io)?;
+        let upgrade = websocket::accept(stream, self.inner.config.max_frame);
+        let socket = timeout_at(deadline, upgrade).await.map_err(|_| OpenError::Slow)??;
+        self.attach_until(socket, deadline).await?;
+        Ok(())
+    }
+
+    /// Takes a transport as a master's end of a new link: makes the handshake, then runs the link
+    /// on a task of its own.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no link; the peer has been told.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is ready, the transport is dropped too.
+    pub async fn attach(&self, transport: impl Transport) -> Result<Link, HandshakeError> {
+        self.attach_until(transport, self.deadline()).await
+    }
+
+    /// The same for a byte stream on which an application's own HTTP server has already made the
+    /// upgrade to a WebSocket.
+    ///
+    /// # Errors and cancel safety
+    ///
+    /// As [`attach`](Self::attach).
+    pub async fn attach_upgraded(&self, stream: impl Stream) -> Result<Link, HandshakeError> {
+        let deadline = self.deadline();
+        let socket = WebSocket::upgraded(stream, self.inner.config.max_frame).await;
+        self.attach_until(socket, deadline).await
+    }
+
+    async fn attach_until(
+        &self,
+        mut transport: impl Transport,
+        deadline: Instant,
+    ) -> Result<Link, HandshakeError> {
+        let inner = &self.inner;
+        let terms = Terms {
+            versions: inner.versions.clone(),
+            deadline,
+            timeout: inner.config.handshake_timeout,
+            close_timeout: inner.config.close_timeout,
+            stop: inner.stop.clone(),
+        };
+        let authenticate = inner.authenticate.as_ref();
+        let agreement = handshake::server(&mut transport, &terms, authenticate).await?;
+        let link = Link::new(agreement, Role::Master, inner.config.clone());
+        let driver = Driver::new(transport, link.clone(), Arc::clone(&inner.routes));
+        self.join(&link);
+        let (master, joined) = (self.clone(), link.clone());
+        inner.tasks.spawn(async move {
+            let (closed, rest) = driver.run().await;
+            master.leave(&joined, closed);
+            rest.finish().await;
+        });
+        Ok(link)
+    }
+
+    fn join(&self, link: &Link) {
+        let _order = self.inner.announcing.lock().unwrap_or_else(PoisonError::into_inner);
+        let membership = self.registry(|registry| registry.join(link));
+        match membership {
+            Membership::New => {}
+            Membership::Replaces(old) => {
+                old.close_with(CloseCode::POLICY, Reason::REPLACED);
+                let closed = Closed::local(CloseCode::POLICY, Reason::REPLACED);
+                self.announce(Change::Left(old, closed));
+            }
+            Membership::ShutDown(reason) => {
+                link.close_with(CloseCode::GOING_AWAY, reason.as_str());
+                return;
+            }
+        }
+        self.announce(Change::Joined(link.clone()));
+    }
+
+    fn leave(&self, link: &Link, closed: Closed) {
+        let _order = self.inner.announcing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.registry(|registry| registry.leave(link)) {
+            self.announce(Change::Left(link.clone(), closed));
+        }
+    }
+
+    fn announce(&self, change: Change) {
+        match &change {
+            Change::Joined(link) => {
+                tracing::info!(peer = %link.describe_peer(), version = %link.version(), "joined");
+            }
+            Change::Left(link, closed) => {
+                tracing::info!(peer = %link.describe_peer(), %closed, "left");
+            }
+        }
+        if let Some(on_change) = &self.inner.on_change {
+            on_change(change);
+        }
+    }
+
+    /// The links of all registered slaves, in no order.
+    pub fn slaves(&self) -> Vec<Link> {
+        self.registry(|registry| registry.slaves())
+    }
+
+    /// The link of the slave with this id, when it is registered.
+    pub fn slave(&self, id: i64) -> Option<Link> {
+        self.registry(|registry| registry.slave(id))
+    }
+
+    /// The links of all controls, in no order.
+    pub fn controls(&self) -> Vec<Link> {
+        self.registry(|registry| registry.controls())
+    }
+
+    /// Stops to listen, closes every link with `reason`, and waits until all have ended: at most
+    /// [`Config::close_timeout`], whatever the peers do. Handlers that still run go on.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped half-way, the shutdown still happens; only the wait is given up.
+    pub async fn shutdown(&self, reason: impl AsRef<str>) {
+        let reason = Reason::new(reason);
+        let links = self.registry(|registry| registry.shut_down(reason.clone()));
+        self.inner.stop.cancel();
+        self.inner.tasks.close();
+        for link in &links {
+            link.close_with(CloseCode::GOING_AWAY, reason.as_str());
+        }
+        for link in links {
+            link.closed().await;
+        }
+    }
+
+    fn registry<T>(&self, act: impl FnOnce(&mut Registry) -> T) -> T {
+        act(&mut self.inner.registry.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn deadline(&self) -> Instant {
+        let limit = self.inner.config.handshake_timeout;
+        let now = Instant::now();
+        // A limit beyond what the clock can hold is none.
+        now.checked_add(limit).unwrap_or(now + Duration::from_secs(86_400 * 365))
+    }
+}
+
+/// Why a connection came to no link, for the log.
+#[derive(Debug, thiserror::Error)]
+enum OpenError {
+    #[error("{0}")]
+    Io(io::Error),
+    #[error("the upgrade to a WebSocket took too long")]
+    Slow,
+    #[error("{0}")]
+    Upgrade(#[from] websocket::UpgradeError),
+    #[error("{0}")]
+    Handshake(#[from] HandshakeError),
+}
+
+impl fmt::Debug for Master {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Master")
+            .field("slaves", &self.slaves().len())
+            .field("controls", &self.controls().len())
+            .finish_non_exhaustive()
+    }
+}
