@@ -143,6 +143,13 @@ impl Raw {
         ended
     }
 
+    /// Throws away what has come so far.
+    pub async fn drain(&mut self) {
+        let mut waste = [0; 4096];
+        while self.stream.try_read(&mut waste).is_ok_and(|bytes| bytes > 0) {}
+        tokio::task::yield_now().await;
+    }
+
     fn take(&mut self) -> Option<(u8, Vec<u8>)> {
         let (first, second) = (*self.buffer.first()?, *self.buffer.get(1)?);
         let (length, start) = match second & 0x7f {

@@ -1,0 +1,15 @@
+#!/bin/sh
+# Runs the foreign peers against the built examples:
+#   cargo build --examples && tests/foreign/run.sh [folder of the examples]
+# The one package that they need goes into a virtual environment under target/.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../.." && pwd)
+target=${CARGO_TARGET_DIR:-$root/target}
+venv=$target/foreign-venv
+if ! cmp -s "$here/requirements.txt" "$venv/requirements.txt"; then
+    python3 -m venv --clear "$venv"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$here/requirements.txt"
+    cp "$here/requirements.txt" "$venv/requirements.txt"
+fi
+exec "$venv/bin/python" "$here/run.py" "${1:-$target/debug/examples}"
