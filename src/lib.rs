@@ -1,6 +1,73 @@
-//! placeholder, replaced when the rooms stand
-#![forbid(unsafe_code)]
+//! One WebSocket between a master and its slaves: typed requests and events in both directions,
+//! negotiated protocol versions, a reason for every close, and clients that come back.
+//!
+//! `seqlink` speaks Clusterio's link protocol (`docs/protocol.md` has the whole wire): the master
+//! says `hello`, the client registers as a slave or a control, the master says `ready`, and from
+//! then on both sides send `{seq, type, data}` messages. It is for programs that run fleets of
+//! servers and must know what became of each thing that they asked for.
+//!
+//! It is no framework for browsers, no broker, and no RPC between strangers: both ends know the
+//! same Rust types, or the same document.
+//!
+//! # Example
+//!
+//! ```
+//! use seqlink::{Ctx, Empty, Event, Master, Request, Router, Slave};
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Serialize, Deserialize)]
+//! struct Start { game: u32 }
+//! impl Request for Start { const NAME: &'static str = "start"; type Response = Empty; }
+//!
+//! #[derive(Serialize, Deserialize)]
+//! struct Output { line: String }
+//! impl Event for Output { const NAME: &'static str = "output"; }
+//!
+//! async fn start(start: Start, ctx: Ctx) -> Result<Empty, String> {
+//!     let line = format!("game {} starts", start.game);
+//!     ctx.link().event(&Output { line }).await.map_err(|error| error.to_string())?;
+//!     Ok(Empty {})
+//! }
+//!
+//! async fn output(output: Output, ctx: Ctx) {
+//!     println!("slave {:?}: {}", ctx.peer().id, output.line);
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let master = Master::builder().router(Router::new(()).event(output)).build()?;
+//! let address = master.listen("127.0.0.1:0").await?;
+//!
+//! let slave = Slave::builder().url(format!("ws://{address}/")).id(7);
+//! let slave = slave.router(Router::new(()).request(start)).connect().await?;
+//!
+//! let link = master.slave(7).ok_or("not here")?;
+//! link.request(&Start { game: 4 }).await?;
+//! slave.close("done").await;
+//! # Ok(()) }
+//! ```
+//!
+//! # What it promises
+//!
+//! Over one socket every message reaches its handler at most once and in the order sent, and all
+//! of them do if the link is closed rather than lost. Every request ends exactly once: with a
+//! response, the peer's error, a timeout, or the end of the link, which says whether the request
+//! was *not delivered* or whether that is *unknown*. Nothing is sent again behind the caller's
+//! back. The memory of a link is bounded by its [`Config`].
+//!
+//! # Map
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | crate root | the names that nearly every program needs |
+//! | [`message`] | the traits of messages, and who may send what to whom |
+//! | [`catalog`] | messages that are already defined: Clusterio's, and those of game nodes |
+//! | [`master`], [`client`] | the two ends |
+//! | [`transport`] | WebSocket and memory; [`transport::memory`] is for your tests |
+//! | [`error`], [`close`] | why something failed, and why a link ended |
+//! | [`wire`], [`session`], [`version`] | the protocol without any I/O |
 
+pub mod catalog;
 pub mod client;
 pub mod close;
 pub mod error;
@@ -16,9 +83,13 @@ pub mod wire;
 
 pub use client::{Client, ClientBuilder, Control, Reconnect, Slave, Stopped};
 pub use close::{CloseCode, Closed, ClosedBy, Reason};
-pub use error::{ConfigError, ConnectError, Delivery, EventError, RequestError};
+pub use error::{ConfigError, ConnectError, Delivery, EventError, HandshakeError, RequestError};
 pub use handshake::{Peer, Registration};
 pub use link::{Config, Ctx, Ignored, Link, Router};
 pub use master::{Change, Master, MasterBuilder};
 pub use message::{Direction, Empty, Event, Request, Role};
 pub use secret::Secret;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -19,6 +19,7 @@ const USERS: i64 = 7;
 const NODES: i64 = 3;
 const PACKAGES: [(i64, &str); 3] = [(1, "chess"), (2, "golf"), (3, "chess")];
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+const LONGEST_REST: Duration = Duration::from_secs(4);
 
 /// What happens next.
 #[derive(Clone, Debug)]
@@ -81,8 +82,8 @@ fn steps() -> impl Strategy<Value = Step> {
     let (user, game, node) = (&user, &game, &node);
     prop_oneof![
         8 => (user.clone(), game.clone()).prop_map(|(user, game)| Step::Join(user, game)),
-        2 => user.clone().prop_map(Step::Leave),
-        2 => (user.clone(), game.clone()).prop_map(|(user, game)| Step::Stop(user, game)),
+        3 => user.clone().prop_map(Step::Leave),
+        3 => (user.clone(), game.clone()).prop_map(|(user, game)| Step::Stop(user, game)),
         4 => (node.clone(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
             |(node, chess, golf, new_link)| Step::Register { node, chess, golf, new_link }
         ),
@@ -114,6 +115,10 @@ struct Machine {
     games: BTreeSet<i64>,
     running: Option<(i64, i64)>,
     reports: VecDeque<(i64, i64)>,
+    /// When it was last seen with something to do.
+    busy: Option<Instant>,
+    /// When it last gave a bad answer.
+    bad: Option<Instant>,
 }
 
 /// A player's place as it is promised.
@@ -127,6 +132,8 @@ struct Entry {
     number: u64,
     /// Asked to leave while on a node.
     leaving: bool,
+    /// When its node was told to stop.
+    stopping: Option<Instant>,
     /// The end of the game was reported before its play was answered.
     ended: bool,
     status: PlayerStatus,
@@ -159,7 +166,12 @@ struct World {
 impl World {
     fn new(rests: bool) -> Self {
         let rest = if rests { Duration::from_secs(1) } else { Duration::ZERO };
-        let settings = Settings { stop_timeout: STOP_TIMEOUT, rest, ..Settings::default() };
+        let settings = Settings {
+            stop_timeout: STOP_TIMEOUT,
+            rest,
+            longest_rest: LONGEST_REST,
+            ..Settings::default()
+        };
         let games = PACKAGES.map(|(game, package)| (game, package.to_string()));
         Self {
             queue: WaitingQueue::new(games, settings),
@@ -244,6 +256,7 @@ impl World {
             node: None,
             number: 0,
             leaving: false,
+            stopping: None,
             ended: false,
             status,
         };
@@ -286,6 +299,8 @@ impl World {
             self.machines.get_mut(&node).unwrap().link = Some(self.links);
         }
         let machine = self.machines.get_mut(&node).unwrap();
+        // Registering ends a rest.
+        (machine.bad, machine.busy) = (None, None);
         let has = |package: &str| packages.contains(&package);
         machine.games =
             PACKAGES.iter().filter(|(_, package)| has(package)).map(|(game, _)| *game).collect();
@@ -307,6 +322,14 @@ impl World {
         self.forget_link(node, done, off);
         self.queue.handle_lost(self.now, node, link);
         self.obey();
+        let late = Registration {
+            node,
+            link,
+            name: "late".into(),
+            installed_packages: vec!["chess".into(), "golf".into()],
+        };
+        assert!(self.queue.handle_registered(self.now, late).is_err());
+        self.expect_nothing();
     }
 
     /// The link is gone: what was on its way is, too, and whoever had the node is put back.
@@ -384,7 +407,12 @@ impl World {
             (Sent::Play, Outcome::Good) => PlayerStatus::Playing,
             (Sent::Stop, Outcome::Refused { code: Code::NOT_FOUND, .. }) => PlayerStatus::Stopped,
             (Sent::Prepare, Outcome::Good) | (Sent::Stop, _) => return,
-            (Sent::Prepare | Sent::Play, _) => return self.fail_once(user),
+            (Sent::Prepare | Sent::Play, _) => {
+                if !entry.leaving && !entry.ended {
+                    self.machines.get_mut(&assignment.node).unwrap().bad = Some(self.now);
+                }
+                return self.fail_once(user);
+            }
         };
         self.due.insert(user, due);
     }
@@ -442,18 +470,17 @@ impl World {
 
     fn pass(&mut self, time: Duration) {
         self.now += time;
-        while let Some(at) = self.queue.poll_timeout().filter(|at| *at <= self.now) {
-            for (user, entry) in &self.ledger {
-                if entry.leaving {
-                    // May run out of time now; whether it does is the queue's to say.
-                    self.due.insert(*user, PlayerStatus::Failed);
-                }
-            }
-            self.queue.handle_timeout(self.now);
-            self.take_actions();
-            self.due.clear();
-            assert!(self.queue.poll_timeout() > Some(at) || self.queue.poll_timeout().is_none());
+        if self.queue.poll_timeout().is_none_or(|at| at > self.now) {
+            return;
         }
+        for (user, entry) in &self.ledger {
+            if entry.stopping.is_some_and(|told| told + STOP_TIMEOUT <= self.now) {
+                self.due.insert(*user, PlayerStatus::Failed);
+            }
+        }
+        self.queue.handle_timeout(self.now);
+        self.obey();
+        assert!(self.queue.poll_timeout().is_none_or(|at| at > self.now), "the timer spins");
     }
 
     fn tell(&mut self, sent: Sent, assignment: &Assignment, outcome: &Outcome) {
@@ -482,9 +509,14 @@ impl World {
                     assert!(self.started.insert(it.number), "played twice");
                     self.send(Sent::Play, it);
                 }
-                Action::Stop(it) => self.send(Sent::Stop, it),
+                Action::Stop(it) => {
+                    let its = |entry: &&mut Entry| entry.number == it.number && entry.leaving;
+                    if let Some(entry) = self.ledger.get_mut(&it.user).filter(its) {
+                        entry.stopping = Some(self.now);
+                    }
+                    self.send(Sent::Stop, it);
+                }
                 Action::Update(update) => self.updated(&update),
-                other => panic!("unknown action {other:?}"),
             }
         }
     }
@@ -498,8 +530,8 @@ impl World {
         let machine = &self.machines[&it.node];
         assert!(machine.games.contains(&it.game), "the node has not the game");
         assert_eq!(machine.running, None, "the node runs a game");
+        assert!(!self.rests || machine.bad != Some(self.now), "the node does not rest");
         assert!(machine.reports.is_empty(), "the node has not told yet that its game is gone");
-        // An answer that came out of turn leaves its request behind; what counts is who has the node.
         assert!(self.ledger.values().all(|entry| entry.node != Some(it.node)), "the node is taken");
         let first =
             self.line().into_iter().find(|user| machine.games.contains(&self.ledger[user].game));
@@ -562,7 +594,7 @@ impl World {
     }
 
     /// What holds at any time.
-    fn check(&self) {
+    fn check(&mut self) {
         let line = self.line();
         let waiting = self.queue.waiting(self.now);
         assert_eq!(waiting.iter().map(|it| it.user_id).collect::<Vec<_>>(), line, "the line");
@@ -582,14 +614,18 @@ impl World {
         assert_eq!(distinct, held.collect(), "who is on which node");
         for node in &nodes {
             let machine = &self.machines[&node.id];
-            assert_eq!(node.connected, machine.link.is_some());
+            assert_eq!((node.connected, node.name == "late"), (machine.link.is_some(), false));
             if let (true, Some(running)) = (node.connected, machine.running) {
                 let held = node.user_id == Some(running.0) && node.game_id == Some(running.1);
                 assert!(held || node.state == NodeState::Stopping, "runs unseen: {node:?}");
             }
             let idle = node.connected && node.state == NodeState::Idle;
             let wanted = line.iter().any(|user| machine.games.contains(&self.ledger[user].game));
-            assert!(!(idle && wanted) || self.rests, "node {} idles", node.id);
+            let rests = machine.busy.is_some_and(|busy| self.now < busy + LONGEST_REST);
+            assert!(!(idle && wanted) || (self.rests && rests), "node {} idles", node.id);
+            if !idle {
+                self.machines.get_mut(&node.id).unwrap().busy = Some(self.now);
+            }
         }
     }
 

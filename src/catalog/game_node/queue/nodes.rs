@@ -1,0 +1,204 @@
+//! What the nodes tell the queue: that they are there or lost, how they answered, that a game ended.
+
+use std::time::Instant;
+
+use super::roster::{Node, Presence, State};
+use super::{Action, Assignment, FinishError, Outcome, Registration, StaleLink, WaitingQueue};
+use crate::catalog::game_node::{Code, PlayerStatus};
+
+impl WaitingQueue {
+    /// A node registered. On a link that it registered on before this only replaces its name and
+    /// its packages, and ends a rest; on a later link the one before counts as lost.
+    ///
+    /// # Errors
+    ///
+    /// The link is known to be lost, or older than the node's present one. Nothing changed.
+    pub fn handle_registered(
+        &mut self,
+        now: Instant,
+        registration: Registration,
+    ) -> Result<(), StaleLink> {
+        let Registration { node, link, name, installed_packages } = registration;
+        if let Some(known) = self.roster.get(node) {
+            let connected = known.state().is_some();
+            if link < known.link || (link == known.link && !connected) {
+                return Err(StaleLink { node, link });
+            }
+            if link > known.link {
+                self.handle_lost(now, node, known.link);
+            }
+        }
+        let games = self.games_of(&installed_packages);
+        let (presence, failures) = match self.roster.get(node) {
+            Some(known) => (known.presence, known.failures),
+            None => (Presence::Lost(None), 0),
+        };
+        self.roster
+            .insert(node, Node { link, name, installed_packages, games, presence, failures });
+        match presence {
+            Presence::Lost(None) | Presence::Connected(State::Resting { .. }) => {
+                self.free_at_once(node);
+            }
+            Presence::Lost(Some(left)) => {
+                // A new number: the answer to a stop on the link before says nothing about this one.
+                let assignment = Assignment { number: self.tick(), link, ..left };
+                self.send_stop(now, assignment, State::Clearing);
+            }
+            Presence::Connected(State::Idle { .. }) => self.seat_first(node),
+            Presence::Connected(_) => {}
+        }
+        Ok(())
+    }
+
+    /// A node's link ended. Does nothing when the node has a later one or was lost already.
+    pub fn handle_lost(&mut self, now: Instant, node: i64, link: u64) {
+        let Some(known) = self.roster.get(node).filter(|known| known.link == link) else { return };
+        let Some(state) = known.state() else { return };
+        let left_running = match state {
+            State::Idle { .. }
+            | State::Resting { .. }
+            | State::Preparing(_)
+            | State::Draining(_)
+            | State::Ended(_) => None,
+            State::Starting(assignment)
+            | State::Unwanted(assignment)
+            | State::Playing(assignment)
+            | State::Stopping(assignment, _)
+            | State::Clearing(assignment, _) => Some(assignment),
+        };
+        self.roster.set(node, Presence::Lost(left_running));
+        let reason = || format!("node {node} was lost");
+        match state {
+            State::Preparing(assignment)
+            | State::Starting(assignment)
+            | State::Playing(assignment) => self.put_back(now, assignment, reason()),
+            State::Unwanted(assignment)
+            | State::Ended(assignment)
+            | State::Stopping(assignment, _) => {
+                self.end(assignment.user, PlayerStatus::Stopped, Some(node), Some(reason()));
+            }
+            State::Idle { .. }
+            | State::Resting { .. }
+            | State::Draining(_)
+            | State::Clearing(..) => {}
+        }
+    }
+
+    /// How an [`Action::Prepare`] ended. Does nothing when the node has another assignment by now.
+    pub fn handle_prepare_answer(
+        &mut self,
+        now: Instant,
+        assignment: &Assignment,
+        outcome: &Outcome,
+    ) {
+        match (self.roster.state_of(assignment), outcome) {
+            (Some(State::Preparing(current)), Outcome::Good) => {
+                self.roster.set(current.node, Presence::Connected(State::Starting(current)));
+                self.actions.push_back(Action::Play(current));
+            }
+            (Some(State::Preparing(current)), bad) => {
+                self.count_failure(current.node);
+                self.put_back(now, current, bad.reason("prepare", current.node));
+                self.free(now, current.node);
+            }
+            (Some(State::Draining(current)), _) => self.free(now, current.node),
+            _ => {}
+        }
+    }
+
+    /// How an [`Action::Play`] ended. Does nothing when the node has another assignment by now.
+    pub fn handle_play_answer(&mut self, now: Instant, assignment: &Assignment, outcome: &Outcome) {
+        let Some(state) = self.roster.state_of(assignment) else { return };
+        let (node, user) = (assignment.node, assignment.user);
+        match (state, outcome) {
+            (State::Starting(current), Outcome::Good) => {
+                self.roster.set(node, Presence::Connected(State::Playing(current)));
+                self.tell_playing(current);
+            }
+            (State::Starting(current), bad @ Outcome::Unknown { .. }) => {
+                self.count_failure(node);
+                self.send_stop(now, current, State::Clearing);
+                self.put_back(now, current, bad.reason("play", node));
+            }
+            (State::Starting(current) | State::Ended(current), bad @ Outcome::Refused { .. }) => {
+                self.count_failure(node);
+                self.put_back(now, current, bad.reason("play", node));
+                self.free(now, node);
+            }
+            (State::Ended(current), outcome) => {
+                if *outcome == Outcome::Good {
+                    self.tell_playing(current);
+                }
+                self.end(user, PlayerStatus::Stopped, Some(node), None);
+                self.free(now, node);
+            }
+            (State::Unwanted(_), Outcome::Refused { .. }) => {
+                self.end(user, PlayerStatus::Stopped, Some(node), None);
+                self.free(now, node);
+            }
+            (State::Unwanted(current), _) => self.send_stop(now, current, State::Stopping),
+            _ => {}
+        }
+    }
+
+    /// How an [`Action::Stop`] ended. [`Code::NOT_FOUND`] says that no such game runs, and frees
+    /// the node; after any other answer it is waited for
+    /// [`handle_stop_finish`](Self::handle_stop_finish).
+    pub fn handle_stop_answer(&mut self, now: Instant, assignment: &Assignment, outcome: &Outcome) {
+        let Outcome::Refused { code: Code::NOT_FOUND, .. } = outcome else { return };
+        match self.roster.state_of(assignment) {
+            Some(State::Stopping(current, _)) => {
+                self.end(current.user, PlayerStatus::Stopped, Some(current.node), None);
+                self.free(now, current.node);
+            }
+            Some(State::Clearing(current, _)) => self.free(now, current.node),
+            _ => {}
+        }
+    }
+
+    /// A node said that a game is gone, stopped or ended by itself.
+    ///
+    /// # Errors
+    ///
+    /// The node is not known to run that player's game. Nothing changed.
+    pub fn handle_stop_finish(
+        &mut self,
+        now: Instant,
+        node: i64,
+        user: i64,
+        game: i64,
+    ) -> Result<(), FinishError> {
+        let that = |assignment: &Assignment| assignment.user == user && assignment.game == game;
+        match self.roster.get(node).and_then(Node::state) {
+            Some(
+                State::Playing(current) | State::Stopping(current, _) | State::Unwanted(current),
+            ) if that(&current) => {
+                self.end(user, PlayerStatus::Stopped, Some(node), None);
+                self.free(now, node);
+            }
+            Some(State::Clearing(current, _)) if that(&current) => self.free(now, node),
+            Some(State::Starting(current) | State::Ended(current)) if that(&current) => {
+                self.roster.set(node, Presence::Connected(State::Ended(current)));
+            }
+            _ => return Err(FinishError { node, user, game }),
+        }
+        Ok(())
+    }
+
+    /// The time that [`poll_timeout`](Self::poll_timeout) named has come. Calling it early does no
+    /// harm.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        for (node, state) in self.roster.due(now) {
+            match state {
+                State::Resting { .. } => self.free_at_once(node),
+                State::Stopping(assignment, _) => {
+                    let reason = format!("node {node} did not finish stopping the game");
+                    self.end(assignment.user, PlayerStatus::Failed, Some(node), Some(reason));
+                    self.send_stop(now, assignment, State::Clearing);
+                }
+                State::Clearing(assignment, _) => self.send_stop(now, assignment, State::Clearing),
+                _ => {}
+            }
+        }
+    }
+}

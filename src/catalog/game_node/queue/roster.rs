@@ -1,0 +1,214 @@
+//! The nodes and what each of them does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use super::{Assignment, Settings};
+use crate::catalog::game_node::{NodeEntry, NodeState};
+
+/// A node that registered.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) link: u64,
+    pub(super) name: String,
+    pub(super) installed_packages: Vec<String>,
+    /// The known games that it has the package of.
+    pub(super) games: BTreeSet<i64>,
+    pub(super) presence: Presence,
+    /// Answers in a row that were bad or did not come.
+    pub(super) failures: u32,
+}
+
+/// Whether a node has a link.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Presence {
+    Connected(State),
+    /// The link is gone, and the node may still run this game.
+    Lost(Option<Assignment>),
+}
+
+/// What a connected node does.
+///
+/// ```text
+/// Idle ──► Preparing ──► Starting ──► Playing ──► Stopping ──► free
+///
+/// Preparing   bad answer ► free       player leaves ► Draining    answer ► free
+/// Starting    refused ► free          player leaves ► Unwanted    answer ► Stopping
+///             no answer ► Clearing    game gone ► Ended           answer ► free
+/// Playing     game gone ► free
+/// Stopping    game gone ► free        out of time ► Clearing
+/// Clearing    game gone ► free        out of time ► told again
+///
+/// free is Resting when the last answer was bad, else Idle; the rest over, Idle
+/// ```
+///
+/// Who has the node's assignment has it as his place in `Preparing`, `Starting`, `Unwanted`,
+/// `Ended`, `Playing` and `Stopping`; in `Draining` and `Clearing` nobody has.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum State {
+    /// Free, for as long as the number says: the lowest is free the longest.
+    Idle { since: u64 },
+    /// Free, but the last answer was bad: it gets nobody before this time.
+    Resting { until: Instant },
+    /// Prepare is sent.
+    Preparing(Assignment),
+    /// Prepare is sent, and its player left.
+    Draining(Assignment),
+    /// Play is sent.
+    Starting(Assignment),
+    /// Play is sent, and the game shall be stopped as soon as that is answered. Stopping it earlier
+    /// might overtake its start.
+    Unwanted(Assignment),
+    /// Play is sent, and the node said that the game is gone before it answered.
+    Ended(Assignment),
+    /// The game runs.
+    Playing(Assignment),
+    /// Stop is sent; asked again at this time.
+    Stopping(Assignment, Instant),
+    /// Stop is sent for a game that is nobody's place any more; asked again at this time.
+    Clearing(Assignment, Instant),
+}
+
+impl State {
+    fn assignment(&self) -> Option<Assignment> {
+        match *self {
+            Self::Idle { .. } | Self::Resting { .. } => None,
+            Self::Preparing(assignment)
+            | Self::Draining(assignment)
+            | Self::Starting(assignment)
+            | Self::Unwanted(assignment)
+            | Self::Ended(assignment)
+            | Self::Playing(assignment)
+            | Self::Stopping(assignment, _)
+            | Self::Clearing(assignment, _) => Some(assignment),
+        }
+    }
+
+    /// When something is to be done without anybody saying anything.
+    fn deadline(&self) -> Option<Instant> {
+        match *self {
+            Self::Resting { until } | Self::Stopping(_, until) | Self::Clearing(_, until) => {
+                Some(until)
+            }
+            _ => None,
+        }
+    }
+
+    fn shown(&self) -> NodeState {
+        match self {
+            Self::Idle { .. } | Self::Resting { .. } => NodeState::Idle,
+            Self::Preparing(_) | Self::Draining(_) | Self::Starting(_) => NodeState::Preparing,
+            Self::Playing(_) => NodeState::Playing,
+            Self::Unwanted(_) | Self::Ended(_) | Self::Stopping(..) | Self::Clearing(..) => {
+                NodeState::Stopping
+            }
+        }
+    }
+}
+
+impl Node {
+    pub(super) fn state(&self) -> Option<State> {
+        match self.presence {
+            Presence::Connected(state) => Some(state),
+            Presence::Lost(_) => None,
+        }
+    }
+
+    /// How long it gets nobody after so many bad answers; doubles with each.
+    pub(super) fn rest(&self, settings: &Settings) -> Duration {
+        match self.failures {
+            0 => Duration::ZERO,
+            failures => {
+                let factor = 1_u32 << (failures - 1).min(16);
+                settings.rest.saturating_mul(factor).min(settings.longest_rest)
+            }
+        }
+    }
+
+    fn entry(&self, id: i64) -> NodeEntry {
+        let state = self.state();
+        let assignment = state.and_then(|state| state.assignment());
+        let vacant = matches!(state, Some(State::Draining(_) | State::Clearing(..)));
+        NodeEntry {
+            id,
+            name: self.name.clone(),
+            connected: state.is_some(),
+            state: state.map_or(NodeState::Idle, |state| state.shown()),
+            user_id: assignment.filter(|_| !vacant).map(|assignment| assignment.user),
+            game_id: assignment.map(|assignment| assignment.game),
+            installed_packages: self.installed_packages.clone(),
+        }
+    }
+}
+
+/// All nodes, with the idle ones and the deadlines at hand.
+#[derive(Debug, Default)]
+pub(super) struct Roster {
+    nodes: BTreeMap<i64, Node>,
+    idle: BTreeSet<(u64, i64)>,
+    deadlines: BTreeSet<(Instant, i64)>,
+}
+
+impl Roster {
+    /// Adds a node that is not connected yet, or replaces one without changing its presence.
+    pub(super) fn insert(&mut self, id: i64, node: Node) {
+        self.nodes.insert(id, node);
+    }
+
+    pub(super) fn get(&self, id: i64) -> Option<&Node> {
+        self.nodes.get(&id)
+    }
+
+    /// To change anything but the presence, which is [`set`](Self::set)'s.
+    pub(super) fn get_mut(&mut self, id: i64) -> Option<&mut Node> {
+        self.nodes.get_mut(&id)
+    }
+
+    pub(super) fn set(&mut self, id: i64, presence: Presence) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let before = std::mem::replace(&mut node.presence, presence);
+        if let Presence::Connected(state) = before {
+            if let State::Idle { since } = state {
+                self.idle.remove(&(since, id));
+            }
+            if let Some(deadline) = state.deadline() {
+                self.deadlines.remove(&(deadline, id));
+            }
+        }
+        if let Presence::Connected(state) = presence {
+            if let State::Idle { since } = state {
+                self.idle.insert((since, id));
+            }
+            if let Some(deadline) = state.deadline() {
+                self.deadlines.insert((deadline, id));
+            }
+        }
+    }
+
+    /// The state of the assignment's node, if that is still the node's assignment.
+    pub(super) fn state_of(&self, assignment: &Assignment) -> Option<State> {
+        let state = self.get(assignment.node)?.state()?;
+        let current = state.assignment()?;
+        (current.number == assignment.number).then_some(state)
+    }
+
+    /// The node that is idle the longest of those that have the game.
+    pub(super) fn idle_with(&self, game: i64) -> Option<i64> {
+        let has = |id: &i64| self.get(*id).is_some_and(|node| node.games.contains(&game));
+        self.idle.iter().map(|(_, id)| *id).find(has)
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// The nodes whose deadlines have come.
+    pub(super) fn due(&self, now: Instant) -> Vec<(i64, State)> {
+        let due = self.deadlines.range(..=(now, i64::MAX));
+        due.filter_map(|(_, id)| Some((*id, self.get(*id)?.state()?))).collect()
+    }
+
+    pub(super) fn entries(&self) -> Vec<NodeEntry> {
+        self.nodes.iter().map(|(id, node)| node.entry(*id)).collect()
+    }
+}
