@@ -309,6 +309,9 @@ pub enum ConnectError {
     /// The handshake failed in another way.
     #[error("{0}")]
     Handshake(HandshakeError),
+    /// The link was there and has ended.
+    #[error("the link has ended: {0}")]
+    Ended(Closed),
 }
 
 impl ConnectError {

@@ -103,7 +103,10 @@ pub(crate) async fn client(
     let mut script = Script::new(transport, terms);
     match script.register(registration).await {
         Ok((peer, version)) => Ok(script.finish(peer, version)),
-        Err(error) => Err(script.refuse(error, registration.peer.role).await),
+        Err(error) => Err(match script.refuse(error, registration.peer.role).await {
+            HandshakeError::Closed(closed) => refused(closed),
+            other => other,
+        }),
     }
 }
 
@@ -226,7 +229,7 @@ impl<'a, T: Transport> Script<'a, T> {
                 Incoming::Text(text) => return Ok(text),
                 Incoming::Binary => return Err(invalid(expected, HandshakeFault::Binary)),
                 Incoming::Close(code, reason) => {
-                    return Err(refused(Closed::remote(code, reason.as_str())));
+                    return Err(HandshakeError::Closed(Closed::remote(code, reason.as_str())));
                 }
                 Incoming::Control => {}
             }
@@ -236,8 +239,10 @@ impl<'a, T: Transport> Script<'a, T> {
     /// Tells the peer why there is no link, and gives it time to read that.
     async fn refuse(mut self, error: HandshakeError, us: Role) -> HandshakeError {
         if let Some((code, reason)) = farewell(&error, us) {
+            // A peer that has said `close` itself is only answered with the close frame.
+            let answer = matches!(error, HandshakeError::Closed(_));
             let goodbye = async {
-                if self.session.dialect().close_message {
+                if self.session.dialect().close_message && !answer {
                     let close = Close { reason: reason.as_str().to_owned() };
                     if let Ok(draft) = Draft::protocol(Close::TYPE, &close)
                         && let Ok(text) = self.session.handshake(draft)
@@ -257,7 +262,7 @@ impl<'a, T: Transport> Script<'a, T> {
     }
 }
 
-/// Code and reason for the peer; nothing where it is gone or has closed by itself.
+/// Code and reason for the peer; nothing where it is gone.
 fn farewell(error: &HandshakeError, us: Role) -> Option<(CloseCode, Reason)> {
     let invalid = |text: &str| Reason::new(format!("{}: {text}", Reason::INVALID_HANDSHAKE));
     Some(match error {
@@ -277,7 +282,8 @@ fn farewell(error: &HandshakeError, us: Role) -> Option<(CloseCode, Reason)> {
         HandshakeError::Version(error) => (CloseCode::PROTOCOL, version_reason(error, us)?),
         HandshakeError::Authentication(reason) => (CloseCode::AUTHENTICATION, reason.clone()),
         HandshakeError::Shutdown(reason) => (CloseCode::GOING_AWAY, reason.clone()),
-        HandshakeError::Transport(_) | HandshakeError::Closed(_) => return None,
+        HandshakeError::Closed(closed) => (CloseCode::NORMAL, closed.reason.clone()),
+        HandshakeError::Transport(_) => return None,
     })
 }
 
@@ -304,7 +310,7 @@ fn version_reason(error: &VersionError, us: Role) -> Option<Reason> {
     })
 }
 
-/// A peer that closes in the handshake has refused us; its reason says in which way.
+/// A master that closes in the handshake has refused us; its reason says in which way.
 fn refused(closed: Closed) -> HandshakeError {
     let reason = closed.reason.as_str();
     if reason.starts_with(Reason::AUTHENTICATION_FAILED) || closed.code == CloseCode::AUTHENTICATION
@@ -326,7 +332,8 @@ fn read<'a>(text: &'a Text, expected: &'static str) -> Result<Frame<'a>, Handsha
     let frame = Frame::read(text.as_str()).map_err(|fault| invalid(expected, fault.into()))?;
     if frame.kind == Close::TYPE {
         let close: Close = data(&frame, Close::TYPE)?;
-        return Err(refused(Closed::remote(CloseCode::NO_STATUS, close.reason)));
+        let closed = Closed::remote(CloseCode::NO_STATUS, close.reason);
+        return Err(HandshakeError::Closed(closed));
     }
     Ok(frame)
 }

@@ -15,7 +15,7 @@ pub use backoff::Reconnect;
 pub use builder::ClientBuilder;
 use builder::Dialer;
 
-use crate::close::{CloseCode, Closed, ClosedBy, Reason};
+use crate::close::{Closed, ClosedBy, Reason};
 use crate::error::ConnectError;
 use crate::link::Link;
 
@@ -46,10 +46,10 @@ impl Control {
 ///
 /// # Behaviour
 ///
-/// - When the link is lost or the master closes it, the client dials again after a delay (see
+/// - When the link ends, whoever ended it, the client dials again after a delay (see
 ///   [`Reconnect`]) and registers anew. That is a new [`Link`]: requests of the old one have failed
 ///   and are not sent again, and what its peer knew of it may be gone.
-/// - It stops for good when it is closed by this side, and after a refused token, a version
+/// - It stops for good when it is [closed](Self::close), and after a refused token, a version
 ///   refusal or a replacement by a newer link with its id.
 /// - Dropping every clone does not end it; [`close`](Self::close) does.
 #[derive(Clone)]
@@ -200,10 +200,6 @@ impl Task {
             }
         };
         self.backoff.disconnected();
-        let asked = link.is_closing() && closed.by == ClosedBy::Local;
-        if asked && closed.code == CloseCode::NORMAL {
-            return End::Final(None);
-        }
         self.state.send_replace(State::Connecting);
         let reason = closed.reason.as_str();
         if closed.by == ClosedBy::Remote && closed.reason.is_final() {
@@ -215,7 +211,7 @@ impl Task {
                 ConnectError::Authentication(closed.reason)
             }))
         } else {
-            End::Lost(ConnectError::Handshake(crate::error::HandshakeError::Closed(closed)))
+            End::Lost(ConnectError::Ended(closed))
         }
     }
 

@@ -89,7 +89,9 @@ impl<T: Transport> Driver<T> {
             socket.say_nothing();
             return work.last_words(socket, closed);
         }
-        socket.say_goodbye(closed.code, closed.reason.clone());
+        // A peer's `close` message carries no code; its close frame, still to come, may.
+        let code = if closed.by == ClosedBy::Local { closed.code } else { CloseCode::NORMAL };
+        socket.say_goodbye(code, closed.reason.clone());
         let hang_up = async {
             loop {
                 tokio::select! {
@@ -197,18 +199,33 @@ impl Work {
     }
 
     fn request(&mut self, name: &str, seq: u64, frame: &Frame<'_>, bytes: usize) -> Option<Closed> {
-        let answered = match self.start_request(name, seq, frame, bytes) {
+        match self.start_request(name, seq, frame, bytes) {
             Ok(handler) => {
                 self.inbox.add_request(handler, bytes);
-                true
+                None
             }
             Err(error) => {
                 tracing::warn!(name, error, "answered a request with an error");
-                self.link.shared().respond_error(name, seq, &error)
+                self.refuse(name, seq, &error)
             }
-        };
-        let reason = "The outbox is full: the peer asks and does not read the answers";
-        (!answered).then(|| Closed::local(CloseCode::POLICY, reason))
+        }
+    }
+
+    /// Answers a request with an error: at once, or when there is room. Such answers may wait for
+    /// as many bytes as the outbox has; a peer that asks for more reads none of them.
+    fn refuse(&mut self, name: &str, seq: u64, error: &str) -> Option<Closed> {
+        let shared = Arc::clone(self.link.shared());
+        let refused = error_response(name, seq, error).map(|draft| shared.try_queue(draft));
+        let Ok(Err(draft)) = refused else { return None };
+        let bytes = draft.bytes();
+        if self.inbox.refused_bytes() + bytes > shared.config().outbox {
+            let reason = "The outbox is full: the peer asks and does not read the answers";
+            return Some(Closed::local(CloseCode::POLICY, reason));
+        }
+        let name = name.to_owned();
+        let response = async move { shared.respond(&name, seq, Ok(draft)).await };
+        self.inbox.add_refusal(response.boxed(), bytes);
+        None
     }
 
     fn start_request(

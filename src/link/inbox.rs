@@ -16,12 +16,20 @@ use crate::wire::Text;
 /// What was received and is not handled yet: running request handlers, and the queue of events.
 pub(crate) struct Inbox {
     routes: Arc<Routes>,
-    /// Each ends with the bytes it held.
-    requests: FuturesUnordered<BoxFuture<'static, usize>>,
+    requests: FuturesUnordered<BoxFuture<'static, Held>>,
     event: Option<(BoxFuture<'static, ()>, usize)>,
     events: VecDeque<QueuedEvent>,
     /// Bytes of all the frames above.
     bytes: usize,
+    /// Refusals that wait for room in the outbox, and their bytes.
+    refusals: usize,
+    refused_bytes: usize,
+}
+
+/// What a future in the inbox gives back at its end.
+enum Held {
+    Request(usize),
+    Refusal(usize),
 }
 
 /// An event that waits for those before it.
@@ -39,6 +47,8 @@ impl Inbox {
             event: None,
             events: VecDeque::new(),
             bytes: 0,
+            refusals: 0,
+            refused_bytes: 0,
         }
     }
 
@@ -53,7 +63,12 @@ impl Inbox {
 
     /// How many request handlers run.
     pub(crate) fn running(&self) -> usize {
-        self.requests.len()
+        self.requests.len() - self.refusals
+    }
+
+    /// Bytes of the refusals that wait for room in the outbox.
+    pub(crate) fn refused_bytes(&self) -> usize {
+        self.refused_bytes
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -63,7 +78,14 @@ impl Inbox {
     /// Takes a request's handler; `bytes` is the length of its frame.
     pub(crate) fn add_request(&mut self, handler: BoxFuture<'static, ()>, bytes: usize) {
         self.bytes += bytes;
-        self.requests.push(handler.map(move |()| bytes).boxed());
+        self.requests.push(handler.map(move |()| Held::Request(bytes)).boxed());
+    }
+
+    /// Takes an error response of `bytes` that waits for room.
+    pub(crate) fn add_refusal(&mut self, response: BoxFuture<'static, ()>, bytes: usize) {
+        self.refusals += 1;
+        self.refused_bytes += bytes;
+        self.requests.push(response.map(move |()| Held::Refusal(bytes)).boxed());
     }
 
     /// Takes an event, to be handled after all that came before it.
@@ -92,8 +114,14 @@ impl Inbox {
             self.event = None;
             return Poll::Ready(());
         }
-        if let Poll::Ready(Some(bytes)) = self.requests.poll_next_unpin(cx) {
-            self.bytes -= bytes;
+        if let Poll::Ready(Some(held)) = self.requests.poll_next_unpin(cx) {
+            match held {
+                Held::Request(bytes) => self.bytes -= bytes,
+                Held::Refusal(bytes) => {
+                    self.refusals -= 1;
+                    self.refused_bytes -= bytes;
+                }
+            }
             return Poll::Ready(());
         }
         Poll::Pending

@@ -136,7 +136,8 @@ impl Link {
     /// once; [`closed`](Self::closed) tells when it is done, within
     /// [`Config::close_timeout`] even if the peer does not answer.
     ///
-    /// A reason longer than 123 bytes is cut. Only the first call counts.
+    /// A reason longer than 123 bytes is cut. Only the first call counts. A client whose link ends
+    /// registers anew; to stop it, use [`Client::close`](crate::Client::close).
     pub fn close(&self, reason: impl AsRef<str>) {
         self.close_with(CloseCode::NORMAL, reason);
     }
@@ -157,11 +158,6 @@ impl Link {
     /// Whether the link has ended.
     pub fn is_closed(&self) -> bool {
         self.shared.end().is_some()
-    }
-
-    /// Whether this side asked the link to close.
-    pub(crate) fn is_closing(&self) -> bool {
-        self.shared.close_asked().is_some()
     }
 
     /// Who is at the other end.
@@ -188,8 +184,9 @@ impl Link {
         &self.shared
     }
 
-    /// The same link and not merely an equal one.
-    pub(crate) fn is(&self, other: &Self) -> bool {
+    /// Whether both are handles of the same link. A slave that registers anew is a new link of the
+    /// same peer.
+    pub fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.shared, &other.shared)
     }
 

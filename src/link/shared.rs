@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::task::AtomicWaker;
 use semver::Version;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -150,13 +150,17 @@ impl Shared {
         }
     }
 
-    /// Queues an error response now; says whether there was room.
-    pub(crate) fn respond_error(&self, name: &str, to: u64, error: &str) -> bool {
-        let Ok(draft) = error_response(name, to, error) else { return true };
-        let Ok(bytes) = u32::try_from(draft.bytes()) else { return false };
+    /// Queues a frame now, when there is room for it; gives it back when there is none. A link
+    /// that ends meanwhile needs none.
+    pub(crate) fn try_queue(&self, draft: Draft) -> Result<(), Draft> {
+        let bytes = u32::try_from(draft.bytes()).unwrap_or(u32::MAX);
         match self.room.try_acquire_many(bytes) {
-            Ok(room) => self.queue(draft, room).is_ok(),
-            Err(_) => false,
+            Ok(room) => {
+                let _ = self.queue(draft, room);
+                Ok(())
+            }
+            Err(TryAcquireError::NoPermits) => Err(draft),
+            Err(TryAcquireError::Closed) => Ok(()),
         }
     }
 

@@ -1,4 +1,4 @@
-use hyper::{Request, Response};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 
 use super::Master;
@@ -9,8 +9,14 @@ impl Master {
     /// the application chose: gives the response to send, and runs the link once the connection is
     /// upgraded. Feature `hyper`.
     ///
-    /// A request that is no WebSocket upgrade gets an HTTP error that says what was expected.
+    /// A request that is no WebSocket upgrade gets an HTTP error that says what was expected; one
+    /// that comes after [`shutdown`](Self::shutdown) gets a 503.
     pub fn upgrade<B>(&self, request: &mut Request<B>) -> Response<String> {
+        if self.inner.stop.is_cancelled() {
+            let mut response = Response::new("This master has shut down.\n".to_owned());
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            return response;
+        }
         let response = match websocket::switch(request) {
             Ok(response) => response,
             Err(refusal) => return refusal,

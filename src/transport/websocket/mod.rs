@@ -42,6 +42,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 pub struct WebSocket<S> {
     stream: WebSocketStream<Metered<S>>,
     reading: Reading,
+    /// A close frame has been sent: there is nothing left to write.
+    close_sent: bool,
     /// The longest message that is sent or taken.
     max_frame: usize,
     limit: usize,
@@ -66,7 +68,12 @@ impl<S: Stream> WebSocket<S> {
     async fn after_upgrade(stream: S, read: Vec<u8>, role: Role, max_frame: usize) -> Self {
         let (stream, config) = (Metered::new(stream), config(max_frame));
         let stream = WebSocketStream::from_partially_read(stream, read, role, Some(config)).await;
-        Self { stream, reading: Reading::Messages, max_frame, limit: max_frame }
+        Self::over(stream, max_frame)
+    }
+
+    fn over(stream: WebSocketStream<Metered<S>>, max_frame: usize) -> Self {
+        let reading = Reading::Messages;
+        Self { stream, reading, close_sent: false, max_frame, limit: max_frame }
     }
 
     fn fault(&mut self, error: Error) -> TransportError {
@@ -153,11 +160,17 @@ impl<S: Stream> Transport for WebSocket<S> {
     }
 
     fn send(&mut self, message: Outgoing) -> Result<(), TransportError> {
+        self.close_sent |= matches!(message, Outgoing::Close(..));
         Pin::new(&mut self.stream).start_send(to_message(message)).map_err(write_fault)
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
-        Pin::new(&mut self.stream).poll_flush(cx).map_err(write_fault)
+        ready!(Pin::new(&mut self.stream).poll_flush(cx)).map_err(write_fault)?;
+        if self.close_sent && self.reading == Reading::Discarding {
+            // The peer's own close frame would go unread: the end of our side asks for its end.
+            ready!(Pin::new(self.stream.get_mut()).poll_shutdown(cx))?;
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn traffic(&self) -> Traffic {

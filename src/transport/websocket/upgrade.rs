@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{self, Error, client::IntoClientRequest as _};
 
 use super::metered::Metered;
-use super::{Reading, Stream, WebSocket, config};
+use super::{Stream, WebSocket, config};
 
 /// The path of a master's endpoint, below whatever prefix its base address has.
 const PATH: &str = "/api/socket";
@@ -215,9 +215,7 @@ pub(crate) async fn connect<S: Stream>(
     let config = config(max_frame);
     let stream = Metered::new(stream);
     match tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await {
-        Ok((stream, _)) => {
-            Ok(WebSocket { stream, reading: Reading::Messages, max_frame, limit: max_frame })
-        }
+        Ok((stream, _)) => Ok(WebSocket::over(stream, max_frame)),
         Err(tungstenite::Error::Http(response)) => {
             Err(UpgradeError::Refused(response.status().as_u16()))
         }
