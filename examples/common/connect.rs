@@ -1,0 +1,31 @@
+//! Why a client has no link, as the end of its program.
+
+use seqlink::ConnectError;
+
+use crate::exit::Failure;
+use crate::text::printable;
+
+/// The arguments cannot be used; clap ends with the same code.
+const USAGE: u8 = 2;
+/// Nobody answers at the master's address.
+const UNREACHABLE: u8 = 69;
+/// Master and client speak versions of the protocol that do not fit together.
+const VERSION: u8 = 76;
+/// The master refused the token.
+const TOKEN: u8 = 77;
+
+impl From<&ConnectError> for Failure {
+    fn from(error: &ConnectError) -> Self {
+        let (code, help) = match error {
+            ConnectError::Config(_) => (USAGE, ""),
+            ConnectError::Unreachable { .. } => (UNREACHABLE, "; is the master running there?"),
+            ConnectError::Version(_) => (VERSION, ""),
+            ConnectError::Authentication(_) => {
+                (TOKEN, "; give the master's token with --token or SEQLINK_TOKEN")
+            }
+            _ => return Self::failed(printable(&error.to_string())),
+        };
+        // The text may hold words of the peer.
+        Self::new(code, format_args!("{}{help}", printable(&error.to_string())))
+    }
+}

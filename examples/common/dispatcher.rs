@@ -1,0 +1,197 @@
+//! Drives the waiting queue: tells it what happened on the links, and carries out what it says.
+//!
+//! The queue decides and never waits. Everything that waits for a peer does so on a task of its
+//! own, and comes back to the queue with the answer.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use seqlink::catalog::game_node::{
+    Action, Assignment, GameResponse, Outcome, PlayGame, PlayerStatus, PlayerUpdate, PrepareGame,
+    Settings, StopGame, WaitingQueue,
+};
+use seqlink::{Change, Link, Request, Role, Secret};
+use tokio::sync::Notify;
+use tokio::time::sleep_until;
+use tracing::info;
+
+use crate::games::Offer;
+use crate::slaves::Slaves;
+use crate::updates::Updates;
+
+/// Is told of each game that has started; must not wait.
+type OnPlaying = Box<dyn Fn(&PlayerUpdate) + Send + Sync>;
+
+/// The queue, the links that it is about, and who is to be told.
+pub(crate) struct Dispatcher {
+    state: Mutex<State>,
+    /// What the master offers, by game id.
+    offers: HashMap<i64, Offer>,
+    updates: Updates,
+    on_playing: OnPlaying,
+    /// The queue's next deadline may have changed.
+    changed: Notify,
+    /// Makes session tokens that nobody can guess.
+    secret: RandomState,
+}
+
+/// Both under one lock, so that a link that is lost cannot register its node afterwards.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) queue: WaitingQueue,
+    pub(crate) slaves: Slaves,
+}
+
+impl Dispatcher {
+    /// An empty queue for `offers`, with a task that minds its deadlines. `on_playing` is told of
+    /// each game that has started; it must not wait.
+    pub(crate) fn start(
+        offers: Vec<Offer>,
+        on_playing: impl Fn(&PlayerUpdate) + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        let packages = offers.iter().map(|offer| (offer.game.id, offer.package.clone()));
+        let queue = WaitingQueue::new(packages, Settings::default());
+        let dispatcher = Arc::new(Self {
+            state: Mutex::new(State { queue, slaves: Slaves::default() }),
+            offers: offers.into_iter().map(|offer| (offer.game.id, offer)).collect(),
+            updates: Updates::new(),
+            on_playing: Box::new(on_playing),
+            changed: Notify::new(),
+            secret: RandomState::new(),
+        });
+        tokio::spawn(Arc::clone(&dispatcher).mind_deadlines());
+        dispatcher
+    }
+
+    /// For the master's `on_change`: nothing in here waits.
+    pub(crate) fn on_change(self: &Arc<Self>, change: Change) {
+        match change {
+            Change::Joined(link) if link.peer().role == Role::Control => self.updates.follow(link),
+            Change::Joined(link) => self.act(|state, _| state.slaves.join(link)),
+            Change::Left(link, _) => self.act(|state, now| {
+                if let (Some(number), Some(id)) = (state.slaves.leave(&link), link.peer().id) {
+                    state.queue.handle_lost(now, id, number);
+                }
+            }),
+            _ => {}
+        }
+    }
+
+    /// Tells the queue something, or asks it; then starts whatever it wants done.
+    pub(crate) fn act<T>(self: &Arc<Self>, act: impl FnOnce(&mut State, Instant) -> T) -> T {
+        let mut state = self.lock();
+        let outcome = act(&mut state, Instant::now());
+        while let Some(action) = state.queue.poll_action() {
+            // Still under the lock: the updates go out in the queue's order.
+            self.carry_out(action, &state.slaves);
+        }
+        drop(state);
+        self.changed.notify_one();
+        outcome
+    }
+
+    fn carry_out(self: &Arc<Self>, action: Action, slaves: &Slaves) {
+        match action {
+            Action::Prepare(assignment) => {
+                let request = self.prepare(&assignment);
+                self.ask(assignment, slaves, request, WaitingQueue::handle_prepare_answer);
+            }
+            Action::Play(assignment) => {
+                let request = self.play(&assignment);
+                self.ask(assignment, slaves, request, WaitingQueue::handle_play_answer);
+            }
+            Action::Stop(assignment) => {
+                let request = StopGame { user_id: assignment.user, game_id: assignment.game };
+                self.ask(assignment, slaves, Some(request), WaitingQueue::handle_stop_answer);
+            }
+            Action::Update(update) => self.tell(update),
+        }
+    }
+
+    /// Sends `request` to the assignment's node and hands the outcome to the queue.
+    fn ask<R>(
+        self: &Arc<Self>,
+        assignment: Assignment,
+        slaves: &Slaves,
+        request: Option<R>,
+        handle: fn(&mut WaitingQueue, Instant, &Assignment, &Outcome),
+    ) where
+        R: Request<Response = GameResponse> + Sync,
+    {
+        // A link that is gone needs no answer: the queue has been told that it is lost.
+        let Some(link) = slaves.numbered(assignment.node, assignment.link) else { return };
+        let dispatcher = Arc::clone(self);
+        tokio::spawn(async move {
+            let outcome = match request {
+                Some(request) => outcome(&link, &request).await,
+                None => Outcome::Unknown { reason: "the game is not offered any more".to_owned() },
+            };
+            info!(node = assignment.node, user = assignment.user, ?outcome, "{}", R::NAME);
+            dispatcher.act(|state, now| handle(&mut state.queue, now, &assignment, &outcome));
+        });
+    }
+
+    fn prepare(&self, assignment: &Assignment) -> Option<PrepareGame> {
+        let offer = self.offers.get(&assignment.game)?;
+        Some(PrepareGame {
+            user_id: assignment.user,
+            game_id: assignment.game,
+            session_token: self.session_token(assignment.number),
+            request_from: assignment.request_from,
+            // The nodes do not fetch saves yet.
+            synchronize_required: false,
+            storage: offer.storage.clone(),
+        })
+    }
+
+    fn play(&self, assignment: &Assignment) -> Option<PlayGame> {
+        let game = self.offers.get(&assignment.game)?.game.clone();
+        Some(PlayGame { user_id: assignment.user, expected_save: None, game })
+    }
+
+    fn tell(&self, update: PlayerUpdate) {
+        let PlayerUpdate { user_id, game_id, status, position, slave_id, ref message } = update;
+        info!(user_id, game_id, ?status, position, slave_id, reason = message, "player");
+        if status == PlayerStatus::Playing {
+            (self.on_playing)(&update);
+        }
+        self.updates.tell(update);
+    }
+
+    /// 40 hex digits for one assignment. The hash is keyed with the system's randomness.
+    fn session_token(&self, number: u64) -> Secret {
+        let part = |part: u8| format!("{:016x}", self.secret.hash_one((number, part)));
+        let mut token: String = (0..3).map(part).collect();
+        token.truncate(40);
+        Secret::from(token)
+    }
+
+    async fn mind_deadlines(self: Arc<Self>) {
+        loop {
+            let deadline = self.lock().queue.poll_timeout();
+            let come = async {
+                match deadline {
+                    Some(deadline) => sleep_until(deadline.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = come => self.act(|state, now| state.queue.handle_timeout(now)),
+                () = self.changed.notified() => {}
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn outcome<R: Request<Response = GameResponse>>(link: &Link, request: &R) -> Outcome {
+    match link.request(request).await {
+        Ok(response) => Outcome::from(response),
+        Err(error) => Outcome::Unknown { reason: error.to_string() },
+    }
+}

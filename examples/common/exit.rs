@@ -1,0 +1,37 @@
+//! How the programs end: an exit code that a script can act on, and one line on stderr for people.
+
+use std::fmt;
+use std::process::ExitCode;
+
+/// Anything that has no code of its own.
+const FAILURE: u8 = 1;
+
+/// Why a program ends with another code than 0.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    /// Ends with `code`, saying `message`.
+    pub(crate) fn new(code: u8, message: impl fmt::Display) -> Self {
+        Self { code, message: message.to_string() }
+    }
+
+    /// Ends with code 1, saying `message`.
+    pub(crate) fn failed(message: impl fmt::Display) -> Self {
+        Self::new(FAILURE, message)
+    }
+}
+
+/// The exit code of `outcome`; a failure is printed to stderr.
+pub(crate) fn finish(outcome: Result<(), Failure>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {}", failure.message);
+            ExitCode::from(failure.code)
+        }
+    }
+}

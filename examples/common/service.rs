@@ -1,0 +1,142 @@
+//! What a master answers: to its slaves about their nodes, to its controls about their players.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use seqlink::catalog::clusterio::{ListSlaves, ListSlavesResponse, SlaveEntry};
+use seqlink::catalog::game_node::{
+    CallSlave, CallSlaveResponse, Code, CodeResponse, GameResponse, Heartbeat, JoinError,
+    JoinQueue, JoinQueueResponse, LeaveError, LeaveQueue, Leaving, ListNodes, ListNodesResponse,
+    ListQueue, ListQueueResponse, NotifyStopFinish, RegisterNode, Registration, StopGame,
+};
+use seqlink::{Ctx, Empty, Link, RequestError, Router};
+
+use crate::dispatcher::Dispatcher;
+
+/// The slowest request of a catalog may take that long at a slave.
+const CALL: Duration = seqlink::catalog::clusterio::SLOW;
+
+/// The state of the handlers.
+type Master = Arc<Dispatcher>;
+
+/// All handlers of a master.
+pub(crate) fn router(dispatcher: &Arc<Dispatcher>) -> Router<Master> {
+    Router::new(Arc::clone(dispatcher))
+        .request(register_node)
+        .request(notify_stop_finish)
+        .request(heartbeat)
+        .request(join_queue)
+        .request(leave_queue)
+        .request(stop_game)
+        .request(list_queue)
+        .request(list_nodes)
+        .request(list_slaves)
+        .request(call_slave)
+}
+
+async fn register_node(
+    request: RegisterNode,
+    ctx: Ctx<Master>,
+) -> Result<CodeResponse, Infallible> {
+    let peer = ctx.peer();
+    let registered = ctx.state().act(|state, now| {
+        let link = state.slaves.number(ctx.link())?;
+        let registration = Registration {
+            node: peer.id?,
+            link,
+            name: peer.name.clone().unwrap_or_default(),
+            installed_packages: request.installed_packages,
+        };
+        state.queue.handle_registered(now, registration).ok()
+    });
+    Ok(match registered {
+        Some(()) => CodeResponse::ok(),
+        None => CodeResponse::new(Code::CONFLICT, "this is not the slave's present link"),
+    })
+}
+
+async fn notify_stop_finish(
+    request: NotifyStopFinish,
+    ctx: Ctx<Master>,
+) -> Result<CodeResponse, Infallible> {
+    let NotifyStopFinish { user_id, game_id } = request;
+    let node = ctx.peer().id.unwrap_or_default();
+    let finished = ctx.state().act(|state, now| match state.slaves.number(ctx.link()) {
+        Some(_) => state
+            .queue
+            .handle_stop_finish(now, node, user_id, game_id)
+            .map_err(|error| error.to_string()),
+        None => Err("this is not the slave's present link".to_owned()),
+    });
+    Ok(match finished {
+        Ok(()) => CodeResponse::ok(),
+        Err(reason) => CodeResponse::new(Code::NOT_FOUND, reason),
+    })
+}
+
+async fn heartbeat(_: Heartbeat, _: Ctx<Master>) -> Result<Empty, Infallible> {
+    Ok(Empty {})
+}
+
+async fn join_queue(request: JoinQueue, ctx: Ctx<Master>) -> Result<JoinQueueResponse, JoinError> {
+    let JoinQueue { user_id, game_id, request_from } = request;
+    ctx.state().act(|state, now| state.queue.join(now, user_id, game_id, request_from))
+}
+
+async fn leave_queue(request: LeaveQueue, ctx: Ctx<Master>) -> Result<CodeResponse, Infallible> {
+    let left = ctx.state().act(|state, now| state.queue.leave(now, request.user_id));
+    let (code, message) = describe(left);
+    Ok(CodeResponse::new(code, message))
+}
+
+async fn stop_game(request: StopGame, ctx: Ctx<Master>) -> Result<GameResponse, Infallible> {
+    let StopGame { user_id, game_id } = request;
+    let left = ctx.state().act(|state, now| state.queue.stop(now, user_id, game_id));
+    let (code, message) = describe(left);
+    Ok(GameResponse::new(code, message, user_id, game_id))
+}
+
+fn describe(left: Result<Leaving, LeaveError>) -> (Code, String) {
+    match left {
+        Ok(Leaving::Left) => (Code::OK, "left the queue".to_owned()),
+        Ok(Leaving::Stopping { node }) => (Code::OK, format!("node {node} stops the game")),
+        Err(error) => (error.code(), error.to_string()),
+    }
+}
+
+async fn list_queue(_: ListQueue, ctx: Ctx<Master>) -> Result<ListQueueResponse, Infallible> {
+    Ok(ListQueueResponse { list: ctx.state().act(|state, now| state.queue.waiting(now)) })
+}
+
+async fn list_nodes(_: ListNodes, ctx: Ctx<Master>) -> Result<ListNodesResponse, Infallible> {
+    Ok(ListNodesResponse { list: ctx.state().act(|state, _| state.queue.nodes()) })
+}
+
+async fn list_slaves(_: ListSlaves, ctx: Ctx<Master>) -> Result<ListSlavesResponse, Infallible> {
+    let list = ctx.state().act(|state, _| state.slaves.iter().map(slave_entry).collect());
+    Ok(ListSlavesResponse { list })
+}
+
+fn slave_entry(link: &Link) -> SlaveEntry {
+    let peer = link.peer();
+    SlaveEntry {
+        agent: peer.agent.clone(),
+        version: peer.version.to_string(),
+        name: peer.name.clone().unwrap_or_default(),
+        id: peer.id.unwrap_or_default(),
+        connected: true,
+    }
+}
+
+async fn call_slave(request: CallSlave, ctx: Ctx<Master>) -> Result<CallSlaveResponse, String> {
+    let CallSlave { slave_id, kind, data } = request;
+    let link = ctx.state().act(|state, _| state.slaves.get(slave_id));
+    let link = link.ok_or_else(|| format!("there is no slave {slave_id}"))?;
+    match link.timeout(CALL).request_raw(&kind, &data).await {
+        Ok(data) => Ok(CallSlaveResponse { data }),
+        // The slave's own words.
+        Err(RequestError::Remote(error)) => Err(error.message().to_owned()),
+        Err(error) => Err(format!("slave {slave_id} did not answer {kind}: {error}")),
+    }
+}

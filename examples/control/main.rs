@@ -1,0 +1,171 @@
+//! A control: looks at a master's nodes and queue, and lets players play.
+//!
+//! ```sh
+//! cargo run --example control -- play --user 5 --game 1 --follow
+//! ```
+
+#[path = "../common/client.rs"]
+mod client;
+mod commands;
+#[path = "../common/connect.rs"]
+mod connect;
+#[path = "../common/exit.rs"]
+mod exit;
+mod follow;
+mod output;
+#[path = "../common/setup.rs"]
+mod setup;
+mod table;
+#[path = "../common/text.rs"]
+mod text;
+#[path = "../common/token.rs"]
+mod token;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use seqlink::{Client, Control, Reconnect, Router, Secret};
+use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::exit::Failure;
+use crate::follow::Updates;
+use crate::output::Output;
+use crate::setup::Interrupt;
+
+/// Looks at a master's nodes and queue, and lets players play.
+#[derive(Debug, Parser)]
+#[command(name = "control", version, after_help = client::EXIT_CODES)]
+struct Arguments {
+    /// The master's address, with its prefix if it has one.
+    #[arg(long, value_name = "URL", default_value = client::MASTER, global = true)]
+    master: String,
+    /// The master's token.
+    #[arg(long, env = "SEQLINK_TOKEN", hide_env_values = true, global = true)]
+    #[arg(value_parser = token::TokenParser)]
+    token: Option<Secret>,
+    /// Print JSON, one value per line, instead of text and tables.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List the slaves that are connected.
+    Slaves,
+    /// List the nodes: what they have installed, and who plays on them.
+    Nodes,
+    /// List the players who wait, in the order in which they are served.
+    Queue,
+    /// Put a player into the queue.
+    Play {
+        /// The player.
+        #[arg(long)]
+        user: i64,
+        /// The id of the game.
+        #[arg(long)]
+        game: i64,
+        /// Go on telling what becomes of the player until the game has stopped; a game that fails
+        /// is exit code 1. Ctrl-C ends the telling, not the game.
+        #[arg(long)]
+        follow: bool,
+    },
+    /// Stop the game that a player plays.
+    Stop {
+        /// The player.
+        #[arg(long)]
+        user: i64,
+        /// The id of the game.
+        #[arg(long)]
+        game: i64,
+    },
+    /// Take a player out of the queue, or out of the game.
+    Leave {
+        /// The player.
+        #[arg(long)]
+        user: i64,
+    },
+    /// Hand a request on to a slave and print its answer, as in `call 1 heartbeat '{}'`.
+    Call {
+        /// The slave's id.
+        slave: i64,
+        /// The request's name, without `_request`.
+        #[arg(value_name = "TYPE")]
+        name: String,
+        /// The request's data, a JSON object.
+        #[arg(value_name = "JSON", value_parser = object)]
+        data: Box<RawValue>,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    setup::logging(LevelFilter::WARN);
+    exit::finish(run(arguments))
+}
+
+#[tokio::main]
+async fn run(arguments: Arguments) -> Result<(), Failure> {
+    let mut interrupt = Interrupt::install().map_err(Failure::failed)?;
+    let (client, updates) = tokio::select! {
+        connected = connect(&arguments) => connected?,
+        _ = interrupt.wait() => return Ok(()),
+    };
+    let output = Output { json: arguments.json };
+    let (outcome, reason) = tokio::select! {
+        outcome = execute(&client, arguments.command, output, updates) => (outcome, "done"),
+        reason = interrupt.wait() => (Ok(()), reason),
+    };
+    client.close(reason).await;
+    outcome
+}
+
+/// A control is for one command: it tries once, and does not come back.
+async fn connect(arguments: &Arguments) -> Result<(Client, Updates), Failure> {
+    let (sender, updates) = mpsc::unbounded_channel();
+    let mut control = Control::builder()
+        .url(&arguments.master)
+        .agent(concat!("seqlink example control/", env!("CARGO_PKG_VERSION")))
+        .router(Router::new(sender).event(follow::player_update))
+        .reconnect(Reconnect::never());
+    if let Some(token) = &arguments.token {
+        control = control.token(token.clone());
+    }
+    let client = control.connect().await.map_err(|error| Failure::from(&error))?;
+    Ok((client, updates))
+}
+
+async fn execute(
+    client: &Client,
+    command: Command,
+    output: Output,
+    updates: Updates,
+) -> Result<(), Failure> {
+    let link = client.link().await.map_err(Failure::failed)?;
+    match command {
+        Command::Slaves => commands::slaves(&link, output).await,
+        Command::Nodes => commands::nodes(&link, output).await,
+        Command::Queue => commands::queue(&link, output).await,
+        Command::Play { user, game, follow } => {
+            let join = commands::play(&link, output, user, game).await?;
+            if follow { follow::follow(&link, output, updates, user, join).await } else { Ok(()) }
+        }
+        Command::Stop { user, game } => commands::stop(&link, output, user, game).await,
+        Command::Leave { user } => commands::leave(&link, output, user).await,
+        Command::Call { slave, name, data } => {
+            commands::call(&link, output, slave, name, data).await
+        }
+    }
+}
+
+fn object(text: &str) -> Result<Box<RawValue>, String> {
+    let value: Box<RawValue> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    if value.get().starts_with('{') {
+        Ok(value)
+    } else {
+        Err("the data of a request is a JSON object, like {\"userId\": 5}".to_owned())
+    }
+}

@@ -1,0 +1,35 @@
+//! What goes to stdout: text for people, JSON for programs.
+
+use std::io::{self, ErrorKind, Write};
+
+use serde::Serialize;
+
+use crate::exit::Failure;
+
+/// Which of the two is wanted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    /// JSON, one value per line.
+    pub(crate) json: bool,
+}
+
+impl Output {
+    /// Prints `value` as a line of JSON, or what `text` makes of it.
+    pub(crate) fn show<T: Serialize>(
+        self,
+        value: &T,
+        text: impl FnOnce(&T) -> String,
+    ) -> Result<(), Failure> {
+        let text = if self.json {
+            serde_json::to_string(value).map_err(Failure::failed)? + "\n"
+        } else {
+            text(value)
+        };
+        let mut stdout = io::stdout().lock();
+        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+            // Whoever reads has seen enough, as `head` does.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            outcome => outcome.map_err(Failure::failed),
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Tables for people.
+
+use std::fmt::Write;
+
+use crate::text::printable;
+
+/// Lines with aligned columns under `header`, each line ended.
+pub(crate) fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> String {
+    let rows: Vec<[String; N]> =
+        rows.iter().map(|row| row.each_ref().map(|cell| printable(cell))).collect();
+    let mut widths = header.map(|title| title.chars().count());
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    line(&mut text, &widths, header);
+    for row in &rows {
+        line(&mut text, &widths, row.each_ref().map(String::as_str));
+    }
+    text
+}
+
+fn line<const N: usize>(text: &mut String, widths: &[usize; N], cells: [&str; N]) {
+    let mut line = String::new();
+    for (width, cell) in widths.iter().zip(cells) {
+        // Writing to a String cannot fail.
+        let _ = write!(line, "{cell:width$}  ");
+    }
+    text.push_str(line.trim_end());
+    text.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_and_control_characters_go() {
+        let rows = [["7".to_owned(), "wörm\x1b[2J".to_owned()], ["12".into(), String::new()]];
+        assert_eq!(table(["ID", "NAME"], &rows), "ID  NAME\n7   wörm?[2J\n12\n");
+    }
+}

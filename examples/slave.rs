@@ -1,0 +1,143 @@
+//! A slave: registers its node with a master and runs the games that it is told to play.
+//!
+//! ```sh
+//! cargo run --example slave -- --id 1
+//! ```
+
+#[path = "common/client.rs"]
+mod client;
+#[path = "common/connect.rs"]
+mod connect;
+#[path = "common/exit.rs"]
+mod exit;
+#[path = "common/group.rs"]
+mod group;
+#[path = "common/host.rs"]
+mod host;
+#[path = "common/node.rs"]
+mod node;
+#[path = "common/reaper.rs"]
+mod reaper;
+#[path = "common/registration.rs"]
+mod registration;
+#[path = "common/runner.rs"]
+mod runner;
+#[path = "common/setup.rs"]
+mod setup;
+#[path = "common/storage.rs"]
+mod storage;
+#[path = "common/text.rs"]
+mod text;
+#[path = "common/token.rs"]
+mod token;
+#[path = "common/words.rs"]
+mod words;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use clap::builder::NonEmptyStringValueParser;
+use seqlink::{Client, ConnectError, Reconnect, Secret, Slave};
+use tracing::{info, warn};
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::exit::Failure;
+use crate::node::Node;
+use crate::reaper::Reaper;
+use crate::runner::Patience;
+use crate::setup::Interrupt;
+
+/// Registers a node with a master and runs the games that it is told to play.
+#[derive(Debug, Parser)]
+#[command(name = "slave", version, after_help = client::EXIT_CODES)]
+struct Arguments {
+    /// The master's address, with its prefix if it has one.
+    #[arg(long, value_name = "URL", default_value = client::MASTER)]
+    master: String,
+    /// The slave's id; of two with one id the newer stays.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    id: i64,
+    /// The slave's name, for people [default: the host's name].
+    #[arg(long, default_value_t = host_name(), hide_default_value = true)]
+    name: String,
+    /// The packages that this node has installed.
+    // The default is what the master's built-in games need.
+    #[arg(long, value_name = "A,B", value_delimiter = ',', default_value = "demo-nap,demo-count")]
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    packages: Vec<String>,
+    /// The master's token.
+    #[arg(long, env = "SEQLINK_TOKEN", hide_env_values = true)]
+    #[arg(value_parser = token::TokenParser)]
+    token: Option<Secret>,
+    /// Do not try again when the master cannot be reached, or when the link to it is lost.
+    #[arg(long)]
+    once: bool,
+}
+
+fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|first| first == reaper::ARGUMENT) {
+        reaper::run();
+        return ExitCode::SUCCESS;
+    }
+    let arguments = Arguments::parse();
+    setup::logging(LevelFilter::INFO);
+    exit::finish(run(arguments))
+}
+
+#[tokio::main]
+async fn run(arguments: Arguments) -> Result<(), Failure> {
+    let mut interrupt = Interrupt::install().map_err(Failure::failed)?;
+    let reaper = Reaper::start()
+        .inspect_err(|error| warn!(%error, "no reaper: a crash would leave a game running"))
+        .ok();
+    let node = Node::new(Patience::default(), reaper);
+    let connected = tokio::select! {
+        connected = connect(&arguments, &node) => connected,
+        _ = interrupt.wait() => return Ok(()),
+    };
+    let client = connected.map_err(|error| Failure::from(&error))?;
+    let work = async {
+        let registration = registration::describe(&arguments.master, arguments.packages).await;
+        registration::keep(&client, &node, &registration).await
+    };
+    let (outcome, reason) = tokio::select! {
+        outcome = work => (outcome, "stopping"),
+        reason = interrupt.wait() => {
+            info!(reason, "ending the game, if one runs; once more for at once");
+            (Ok(()), reason)
+        }
+    };
+    tokio::select! {
+        () = node.close() => {}
+        // What still runs is the reaper's.
+        _ = interrupt.wait() => {}
+    }
+    client.close(reason).await;
+    outcome
+}
+
+async fn connect(arguments: &Arguments, node: &Arc<Node>) -> Result<Client, ConnectError> {
+    let mut slave = Slave::builder()
+        .url(&arguments.master)
+        .id(arguments.id)
+        .name(&arguments.name)
+        .agent(concat!("seqlink example slave/", env!("CARGO_PKG_VERSION")))
+        .router(node.router());
+    if let Some(token) = &arguments.token {
+        slave = slave.token(token.clone());
+    }
+    if arguments.once {
+        slave = slave.reconnect(Reconnect::never());
+    }
+    slave.connect().await
+}
+
+/// The host's name, `slave` when it cannot be had.
+fn host_name() -> String {
+    #[cfg(unix)]
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    #[cfg(not(unix))]
+    let name = std::env::var("COMPUTERNAME").unwrap_or_default();
+    if name.is_empty() { "slave".to_owned() } else { name }
+}

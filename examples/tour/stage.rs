@@ -1,0 +1,154 @@
+//! Who takes part: a master, a control, and two slaves, one of them behind a cable.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use seqlink::catalog::game_node::PlayerUpdate;
+use seqlink::{Change, Client, Closed, Control, Ctx, Link, Master, Role, Router, Slave};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::cable::Cable;
+use crate::dispatcher::Dispatcher;
+use crate::exit::Failure;
+use crate::node::Node;
+use crate::reaper::Reaper;
+use crate::runner::Patience;
+use crate::{games, registration, service};
+
+/// The game that everybody plays: three seconds of it.
+const GAMES: &str = include_str!("games.json");
+/// Longer than a game lasts, for one that does not end.
+const PATIENCE: Patience = Patience {
+    shutdown: Duration::from_secs(3),
+    end: Duration::from_secs(3),
+    terminate: Duration::from_secs(1),
+};
+
+/// Something that was seen on a link.
+#[derive(Debug)]
+pub(crate) enum Seen {
+    /// By the master: a slave has a link.
+    Joined(i64),
+    /// By the master: a slave's link has ended.
+    Left(i64, Closed),
+    /// By the control: what became of a player.
+    Update(PlayerUpdate),
+}
+
+/// Everybody who takes part.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    master: Master,
+    address: String,
+    /// To node 2.
+    cable: Cable,
+    slaves: Vec<(Client, Arc<Node>)>,
+    control: Client,
+    seen: UnboundedReceiver<Seen>,
+}
+
+impl Stage {
+    /// Starts everybody; the nodes may not be registered yet.
+    pub(crate) async fn set() -> Result<Self, Failure> {
+        let (sender, seen) = unbounded_channel();
+        let offers = games::parse(GAMES).map_err(|(_, fault)| Failure::failed(fault))?;
+        let packages: Vec<String> = offers.iter().map(|offer| offer.package.clone()).collect();
+        let dispatcher = Dispatcher::start(offers, |_| {});
+        let master = master(&dispatcher, sender.clone())?;
+        let port = master.listen("127.0.0.1:0").await.map_err(Failure::failed)?;
+        let cable = Cable::lay(port).await.map_err(Failure::failed)?;
+        let reaper = Reaper::start().map_err(Failure::failed)?;
+        let mut slaves = Vec::new();
+        for (id, address) in [(1, port), (2, cable.address())] {
+            let node = Node::new(PATIENCE, Some(reaper.clone()));
+            let url = format!("ws://{address}/");
+            slaves.push((slave(id, &url, &node, &packages).await?, node));
+        }
+        let control = Control::builder()
+            .url(format!("ws://{port}/"))
+            .agent("seqlink tour")
+            .router(Router::new(sender).event(player_update))
+            .connect()
+            .await
+            .map_err(|error| Failure::from(&error))?;
+        let address = format!("ws://{port}/api/socket");
+        Ok(Self { master, address, cable, slaves, control, seen })
+    }
+
+    /// Where the master listens.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The control's link.
+    pub(crate) async fn control(&self) -> Result<Link, Failure> {
+        self.control.link().await.map_err(Failure::failed)
+    }
+
+    /// Cuts the cable to node 2.
+    pub(crate) fn cut_cable(&self) {
+        self.cable.cut();
+    }
+
+    /// What was seen next.
+    pub(crate) async fn next(&mut self) -> Result<Seen, Failure> {
+        self.seen.recv().await.ok_or_else(|| Failure::failed("nobody sees anything any more"))
+    }
+
+    /// Ends the games and closes all links.
+    pub(crate) async fn strike(self, reason: &str) {
+        for (slave, node) in &self.slaves {
+            node.close().await;
+            slave.close(reason).await;
+        }
+        self.control.close(reason).await;
+        self.master.shutdown(reason).await;
+    }
+}
+
+fn master(dispatcher: &Arc<Dispatcher>, seen: UnboundedSender<Seen>) -> Result<Master, Failure> {
+    let told = Arc::clone(dispatcher);
+    let on_change = move |change: Change| {
+        let id = |link: &Link| link.peer().id.filter(|_| link.peer().role == Role::Slave);
+        let sight = match &change {
+            Change::Joined(link) => id(link).map(Seen::Joined),
+            Change::Left(link, closed) => id(link).map(|id| Seen::Left(id, closed.clone())),
+            _ => None,
+        };
+        if let Some(sight) = sight {
+            let _ = seen.send(sight);
+        }
+        told.on_change(change);
+    };
+    Master::builder()
+        .router(service::router(dispatcher))
+        .on_change(on_change)
+        .build()
+        .map_err(Failure::failed)
+}
+
+async fn slave(
+    id: i64,
+    url: &str,
+    node: &Arc<Node>,
+    packages: &[String],
+) -> Result<Client, Failure> {
+    let client = Slave::builder()
+        .url(url)
+        .id(id)
+        .name(format!("node {id}"))
+        .agent("seqlink tour")
+        .router(node.router())
+        .connect()
+        .await
+        .map_err(|error| Failure::from(&error))?;
+    let registration = registration::describe(url, packages.to_vec()).await;
+    let (keeper, node) = (client.clone(), Arc::clone(node));
+    tokio::spawn(async move { registration::keep(&keeper, &node, &registration).await });
+    Ok(client)
+}
+
+async fn player_update(update: PlayerUpdate, ctx: Ctx<UnboundedSender<Seen>>) {
+    // Nobody looks any more when the tour is over.
+    let _ = ctx.state().send(Seen::Update(update));
+}

@@ -1,0 +1,17 @@
+//! The unit tests of what the examples share; cargo runs none inside of examples.
+#![allow(dead_code, reason = "each part is used by an example")]
+
+#[path = "../examples/common/games.rs"]
+mod games;
+#[path = "../examples/common/games_file.rs"]
+mod games_file;
+#[path = "../examples/common/host.rs"]
+mod host;
+#[path = "../examples/common/notify.rs"]
+mod notify;
+#[path = "../examples/control/table.rs"]
+mod table;
+#[path = "../examples/common/text.rs"]
+mod text;
+#[path = "../examples/common/words.rs"]
+mod words;
