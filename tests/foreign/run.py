@@ -290,7 +290,7 @@ async def version_refused(world, version, wanted):
 async def newer_master_is_refused(world):
     await world.master("--protocol-version", "3.1.0")
     slave = await world.python_slave()
-    same(await slave.key("frame_reason"), "Incompatible version: client speaks 2.0.0, master speaks 3.1.0", "reason")
+    same(await slave.key("closing"), "Incompatible version: client speaks 2.0.0, master speaks 3.1.0", "reason")
     slave = await world.slave("--once")
     same(await slave.end(), 76, "exit code")
     assert "2.0.0" in "".join(slave.errors) and "3.1.0" in "".join(slave.errors), slave.tail()
@@ -414,7 +414,7 @@ async def python_master_closes(world):
     await master.frame("register_node_request")
     await master.quit()
     end = [line for line in master.lines if "ended" in line][0]
-    same((end["code"], end["frame_reason"]), (1001, "shutdown"), "the slave's answer to the close frame")
+    same((end["code"] in (1000, 1001), end["frame_reason"]), (True, "shutdown"), "the slave's close frame")
     assert await slave.end() != 0 and "shutdown" in "".join(slave.errors), slave.tail()
 
 
@@ -451,23 +451,31 @@ async def raw_master(world, hello, start, code):
     same(answer[3], answer[2], "reason of the close frame")
 
 
-async def close_message_alone(world, ready):
-    """A `close` without a close frame behind it ends the link, and is answered with a close frame."""
+CLOSE = '{"type":"close","data":{"reason":"enough"},"seq":%d}'
+
+
+async def goodbye(ws):
+    """After a `close` message alone: whether the peer's close frame came, with the same reason, and no `close`."""
+    texts = []
+    try:
+        async for text in ws:
+            texts.append(json.loads(text)["type"])
+    except ConnectionClosed:
+        pass
+    return "close" in texts, ws.protocol.close_rcvd is not None, ws.close_reason
+
+
+async def slave_answers_a_close(world, ready):
     heard = asyncio.get_running_loop().create_future()
 
     async def handler(ws):
-        try:
-            await ws.send('{"seq":1,"type":"hello","data":{"version":"2.0.0"}}')
+        await ws.send('{"seq":1,"type":"hello","data":{"version":"2.0.0"}}')
+        await ws.recv()
+        if ready:
+            await ws.send('{"seq":2,"type":"ready","data":{}}')
             await ws.recv()
-            if ready:
-                await ws.send('{"seq":2,"type":"ready","data":{}}')
-                await ws.recv()
-            await ws.send('{"seq":3,"type":"close","data":{"reason":"enough"}}')
-            async for text in ws:
-                assert json.loads(text)["type"] != "close", "a close answers the close"
-        except (ConnectionClosed, AssertionError):
-            pass
-        heard.set_result((ws.protocol.close_rcvd is not None, ws.close_reason))
+        await ws.send(CLOSE % (3 if ready else 2))
+        heard.set_result(await goodbye(ws))
 
     async with serve(handler, "127.0.0.1", 0) as server:
         world.url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
@@ -476,7 +484,18 @@ async def close_message_alone(world, ready):
             answer = await heard
         await slave.end()
     assert "enough" in "".join(slave.errors), slave.tail()
-    same(answer, (True, "enough"), "whether a close frame came, and its reason")
+    same(answer, (False, True, "enough"), "(a close message, a close frame, its reason)")
+
+
+async def master_answers_a_close(world, ready):
+    await world.master()
+    async with asyncio.timeout(LIMIT), connect(world.url + "api/socket", proxy=None) as ws:
+        await ws.recv()
+        if ready:
+            await ws.send('{"seq":1,"type":"register_control","data":{"agent":"raw","version":"2.0.0"}}')
+            await ws.recv()
+        await ws.send(CLOSE % (2 if ready else 1))
+        same(await goodbye(ws), (False, True, "enough"), "(a close message, a close frame, its reason)")
 
 
 async def unreachable(world):
@@ -508,6 +527,7 @@ CHECKS = [
     ("refused: no token", refused, "Authentication failed", {"master": ("--token", TOKEN)}),
     ("refused: a control's token", refused, "Authentication failed", "--token", "no", {"master": ("--token", TOKEN), "peer": "control"}),
     ("refused: an incompatible version", version_refused, "3.0.0", "3.0.0"),
+    ("refused: a control's version", refused, "Incompatible version: ", "--version", "1.0.0", {"peer": "control"}),
     ("refused: an unreadable version", version_refused, "banana", '"banana"'),
     ("refused: a master of a newer version, by both slaves", newer_master_is_refused),
     ("refused: five bad handshakes", bad_handshake, *MALFORMED),
@@ -530,8 +550,10 @@ CHECKS = [
     ("the slave refuses a master that is no such thing", raw_master, '{"seq":1,"type":"good_morning","data":{}}', "Invalid handshake", 1),
     ("the slave refuses an unreadable version", raw_master, '{"type":"hello","data":{"version":"two"}}', "Incompatible version", 76),
     ("the slave gives up a silent master", raw_master, None, "Handshake timed out", 1),
-    ("a close message alone is answered, after ready", close_message_alone, True),
-    ("a close message alone is answered, in the handshake", close_message_alone, False),
+    ("the slave answers a close message with a close frame", slave_answers_a_close, True),
+    ("the slave answers one in the handshake", slave_answers_a_close, False),
+    ("the master answers a close message with a close frame", master_answers_a_close, True),
+    ("the master answers one in the handshake", master_answers_a_close, False),
     ("the clients cannot reach a master that is not there", unreachable),
 ]
 
@@ -551,6 +573,7 @@ async def tidy():
 
 
 async def main(folder):
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
     passed = failed = 0
     for name, check, *words in CHECKS:
         options = words.pop() if words and isinstance(words[-1], dict) else {}

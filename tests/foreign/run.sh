@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs the foreign peers against the built examples:
 #   cargo build --examples && tests/foreign/run.sh [folder of the examples]
-# The one package that they need goes into a virtual environment under target/.
+# Needs Python 3.11; the one package goes into a virtual environment under target/.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)

@@ -27,6 +27,7 @@ async def run(args):
             tasks.add(asyncio.ensure_future(coroutine))
 
         async def close(text):
+            say(closing=text)
             await send("close", {"reason": text}, seq=next(numbers))
             await ws.close(1000, text)
 
