@@ -435,6 +435,6 @@ async fn a_peer_may_close_at_any_point() {
     raw.frame(CLOSE, &[0x03, 0xe8]).await;
     let closed = link.closed().await;
     assert_eq!(closed.to_string(), "closed by the peer: changed my mind");
-    assert!(matches!(raw.ended().await.message, None), "no second close message");
+    assert_eq!(raw.ended().await.message, None, "no second close message");
     world.goes_on().await;
 }
