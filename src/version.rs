@@ -61,9 +61,11 @@ impl Versions {
         &self.ours
     }
 
-    /// The range of its own, when it has one.
-    pub(crate) fn range(&self) -> Option<&VersionReq> {
-        self.accepts.as_ref()
+    /// Speaks `ours` instead, and accepts what it did; without a range of its own, what is
+    /// compatible with `ours`.
+    #[must_use]
+    pub fn speaking(self, ours: Version) -> Self {
+        Self { ours, ..self }
     }
 
     /// The version of a link to a peer that says it speaks `theirs`: the lower of the two, without

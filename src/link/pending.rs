@@ -104,3 +104,74 @@ impl Drop for Waiting<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::thread;
+
+    use futures::FutureExt as _;
+
+    use super::*;
+    use crate::close::Closed;
+    use crate::error::Delivery;
+
+    fn lost(_: u64) -> RequestError {
+        let (delivery, closed) = (Delivery::Unknown, Closed::lost("cut"));
+        RequestError::Closed { delivery, closed }
+    }
+
+    fn answer() -> Outcome {
+        Ok(Answer::new(&Text::from("{}"), ""))
+    }
+
+    #[test]
+    fn a_million_answers_leave_nothing_behind() {
+        let pending = Pending::default();
+        for seq in 0..1_000_000 {
+            let waiting = pending.insert(seq).unwrap();
+            assert!(pending.complete(seq, answer()));
+            assert!(waiting.outcome().now_or_never().is_some());
+        }
+        assert_eq!(pending.count(), 0);
+        // Flat, and not merely empty: the map has not grown with the number of requests.
+        let room = pending.map.get().map_or(0, DashMap::capacity);
+        assert!(room < 100, "room for {room}");
+    }
+
+    #[test]
+    fn a_wait_that_is_given_up_leaves_nothing_behind() {
+        let pending = Pending::default();
+        drop(pending.insert(1));
+        assert_eq!(pending.count(), 0);
+        assert!(!pending.complete(1, answer()), "nobody waits");
+    }
+
+    /// Whatever the order of an insertion and the end: nobody waits for ever.
+    #[test]
+    fn an_insertion_beside_the_end_is_told() {
+        const ROUNDS: usize = 20_000;
+        let rounds: Vec<Pending> = (0..ROUNDS).map(|_| Pending::default()).collect();
+        let barrier = Barrier::new(2);
+        let mut left = 0;
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for pending in &rounds {
+                    barrier.wait();
+                    pending.close(lost);
+                    barrier.wait();
+                }
+            });
+            for pending in &rounds {
+                barrier.wait();
+                let waiting = pending.insert(1);
+                barrier.wait();
+                // Either it was not let in, or the end has told it.
+                let told = waiting.map(|waiting| waiting.outcome().now_or_never());
+                left += usize::from(told.is_some_and(|told| told.is_none()));
+            }
+        });
+        assert_eq!(left, 0, "of {ROUNDS} would wait for ever");
+        assert!(rounds.iter().all(|pending| pending.count() == 0));
+    }
+}

@@ -51,10 +51,7 @@ impl MasterBuilder {
 
     /// The protocol version to speak, instead of 2.0.0.
     pub fn version(mut self, version: Version) -> Self {
-        self.versions = match self.versions.range() {
-            Some(range) => Versions::new(version).accepting(range.clone()),
-            None => Versions::new(version),
-        };
+        self.versions = self.versions.speaking(version);
         self
     }
 
