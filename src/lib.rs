@@ -49,8 +49,10 @@
 //!
 //! # What it promises
 //!
-//! Over one socket every message reaches its handler at most once and in the order sent, and all
-//! of them do if the link is closed rather than lost. Every request ends exactly once: with a
+//! Over one socket every message reaches its handler at most once and in the order sent. When a
+//! side closes, what it had queued goes out in front of the reason, as far as the peer reads it
+//! within [`Config::close_timeout`]; a request that crosses the other side's close is not handled.
+//! Every request ends exactly once: with a
 //! response, the peer's error, a timeout, or the end of the link, which says whether the request
 //! was *not delivered* or whether that is *unknown*. Nothing is sent again behind the caller's
 //! back. The memory of a link is bounded by its [`Config`].
@@ -83,7 +85,10 @@ pub mod wire;
 
 pub use client::{Client, ClientBuilder, Control, Reconnect, Slave, Stopped};
 pub use close::{CloseCode, Closed, ClosedBy, Reason};
-pub use error::{ConfigError, ConnectError, Delivery, EventError, HandshakeError, RequestError};
+pub use error::{
+    ConfigError, ConnectError, Delivery, EventError, HandshakeError, RemoteError, RequestError,
+    SendError,
+};
 pub use handshake::{Peer, Registration};
 pub use link::{Config, Ctx, Ignored, Link, Router};
 pub use master::{Change, Master, MasterBuilder};

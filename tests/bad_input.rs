@@ -283,7 +283,7 @@ async fn other_websocket_frames_end_the_link() {
     world.goes_on().await;
 }
 
-/// A length is not believed before it is checked, and fragments do not add up without end.
+/// Row 30: a length is not believed before it is checked, and fragments do not add up without end.
 #[tokio::test]
 async fn lengths_and_fragments_are_bounded() {
     let world = World::new().await;

@@ -476,6 +476,27 @@ async fn a_thousand_links_at_once() {
     assert!(links.iter().all(seqlink::Link::is_closed));
 }
 
+/// Ten thousand requests each way at once, over one socket.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_each_way_at_once_over_one_socket() {
+    let (master, address, _) = listening(Master::builder().router(router())).await;
+    let client = slave_of(address, 7).router(router()).connect().await.unwrap();
+    let ends = [client.link().await.unwrap(), master.slave(7).unwrap()];
+    let calls = ends.iter().flat_map(|link| {
+        let link = link.timeout(Duration::from_secs(60));
+        (0..10_000).map(move |n| {
+            let (text, link) = (n.to_string(), link.clone());
+            tokio::spawn(async move { link.request(&echo(&text)).await.unwrap().text == text })
+        })
+    });
+    for call in calls.collect::<Vec<_>>() {
+        assert!(call.await.unwrap());
+    }
+    for link in &ends {
+        assert_eq!((link.pending(), link.ignored()), (0, Default::default()));
+    }
+}
+
 /// A server that is no master: whatever it says, the client has a typed error and goes on trying.
 #[tokio::test]
 async fn a_server_that_is_no_master_is_a_typed_error() {
@@ -493,4 +514,34 @@ async fn a_server_that_is_no_master_is_a_typed_error() {
     let client = control_of(address).reconnect(Reconnect::never()).connect().await;
     let error = client.unwrap_err();
     assert!(matches!(error, ConnectError::Unreachable { .. }), "{error:?}");
+}
+
+/// Packets that nobody answers, as from a machine that is off: not reached, and not merely slow.
+#[tokio::test]
+async fn a_connection_that_never_comes_about_is_unreachable() {
+    // A listener whose backlog is full lets the next connections wait for an answer for ever.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let patience = Duration::from_millis(200);
+    let mut filling = Vec::new();
+    for _ in 0..8 {
+        filling.push(tokio::time::timeout(patience, TcpStream::connect(address)).await);
+    }
+    let config = config(|config| config.handshake_timeout = Duration::from_millis(400));
+    let client = control_of(address).config(config).reconnect(Reconnect::never()).connect().await;
+    let error = client.unwrap_err();
+    assert!(matches!(error, ConnectError::Unreachable { .. }), "{error:?}");
+    assert!(error.to_string().ends_with("no answer within 400ms"), "{error}");
+}
+
+/// A server that takes the connection and says nothing was reached, and is slow.
+#[tokio::test]
+async fn a_server_that_says_nothing_is_a_timeout() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let config = config(|config| config.handshake_timeout = Duration::from_millis(200));
+    let client = control_of(address).config(config).reconnect(Reconnect::never()).connect().await;
+    assert!(matches!(client.unwrap_err(), ConnectError::Timeout { .. }));
 }

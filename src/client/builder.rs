@@ -202,22 +202,31 @@ impl Dialer {
     /// One attempt: connection, upgrade and handshake, in one time limit.
     pub(super) async fn dial(&self) -> Result<Link, ConnectError> {
         let deadline = self.deadline();
-        let opening = timeout_at(deadline, self.open());
+        let opening = self.open(deadline);
         let Some(opened) = self.stop.run_until_cancelled(opening).await else {
             return Err(HandshakeError::Shutdown("closed by this side".into()).into());
         };
-        let socket = opened.map_err(|_| self.late())??;
-        self.register(socket, deadline).await
+        self.register(opened?, deadline).await
     }
 
-    async fn open(&self) -> Result<impl Transport + use<>, ConnectError> {
+    async fn open(&self, deadline: Instant) -> Result<impl Transport + use<>, ConnectError> {
         let unreachable = |error: io::Error| ConnectError::Unreachable {
             address: self.address.to_string().into(),
             error: Arc::new(error),
         };
-        let stream = websocket::dial(&self.address).await.map_err(unreachable)?;
+        let after = self.config.handshake_timeout;
+        let silent = |_| {
+            let fault = format!("no answer within {after:?}");
+            unreachable(io::Error::new(io::ErrorKind::TimedOut, fault))
+        };
+        let dialling = timeout_at(deadline, websocket::dial(&self.address));
+        let stream = dialling.await.map_err(silent)?.map_err(unreachable)?;
         let upgrade = websocket::connect(stream, &self.address, self.config.max_frame);
-        upgrade.await.map_err(|error| match error {
+        let late = |_| {
+            let address = self.address.to_string().into();
+            ConnectError::Timeout { address, after }
+        };
+        timeout_at(deadline, upgrade).await.map_err(late)?.map_err(|error| match error {
             UpgradeError::Io(error) => unreachable(error),
             UpgradeError::Refused(status) => {
                 ConnectError::Http { address: self.address.to_string().into(), status }
@@ -246,11 +255,6 @@ impl Dialer {
             rest.finish().await;
         });
         Ok(link)
-    }
-
-    fn late(&self) -> ConnectError {
-        let address = self.address.to_string().into();
-        ConnectError::Timeout { address, after: self.config.handshake_timeout }
     }
 
     fn deadline(&self) -> Instant {

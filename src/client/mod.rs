@@ -44,6 +44,23 @@ impl Control {
 /// A slave or a control that keeps itself registered with its master. Cheap to clone; all clones
 /// are the same client.
 ///
+/// Messages go over its [`link`](Self::link), which is a new one after each registration:
+///
+/// ```no_run
+/// # use seqlink::{Request, Slave, Empty}; use serde::{Deserialize, Serialize};
+/// # #[derive(Serialize, Deserialize)] struct Report { load: f64 }
+/// # impl Request for Report { const NAME: &'static str = "report"; type Response = Empty; }
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// let slave = Slave::builder().url("ws://127.0.0.1:8750/").id(7).connect().await?;
+/// // Ends when the slave is closed, refused or replaced.
+/// while let Ok(link) = slave.link().await {
+///     link.request(&Report { load: 0.25 }).await?;
+///     println!("{}", link.closed().await);
+/// }
+/// println!("{}", slave.stopped().await);
+/// # Ok(()) }
+/// ```
+///
 /// # Behaviour
 ///
 /// - When the link ends, whoever ended it, the client dials again after a delay (see

@@ -17,6 +17,39 @@ use crate::wire::{Draft, EncodeError, MAX_TYPE, decode};
 
 /// The handlers of one side, by message type, and the state that they share.
 ///
+/// A handler of a request is an `async fn(Message, Ctx<State>) -> Result<Message::Response, E>`,
+/// where `E` is anything that can be displayed; a handler of an event is an
+/// `async fn(Message, Ctx<State>)`. The `State` is what [`new`](Self::new) was given, for all
+/// handlers of a router alike.
+///
+/// ```
+/// use std::sync::atomic::{AtomicU64, Ordering};
+///
+/// use seqlink::{Ctx, Event, Request, Router};
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Serialize, Deserialize)] struct Count {}
+/// # impl Request for Count { const NAME: &'static str = "count"; type Response = Total; }
+/// # #[derive(Serialize, Deserialize)] struct Total { total: u64 }
+/// # #[derive(Serialize, Deserialize)] struct Add { n: u64 }
+/// # impl Event for Add { const NAME: &'static str = "add"; }
+///
+/// struct State { total: AtomicU64 }
+///
+/// async fn count(_: Count, ctx: Ctx<State>) -> Result<Total, String> {
+///     Ok(Total { total: ctx.state().total.load(Ordering::Relaxed) })
+/// }
+///
+/// async fn add(add: Add, ctx: Ctx<State>) {
+///     ctx.state().total.fetch_add(add.n, Ordering::Relaxed);
+/// }
+///
+/// let router = Router::new(State { total: AtomicU64::new(0) }).request(count).event(add);
+/// # let _ = router;
+/// ```
+///
+/// A closure names its types: `|add: Add, ctx: Ctx<State>| async move { … }`, and ends in
+/// something like `Ok::<_, String>(…)` when it is a request's.
+///
 /// # Behaviour
 ///
 /// - Requests of one link are handled concurrently, up to [`Config::handlers`](super::Config).
@@ -96,7 +129,25 @@ impl<S: Send + Sync + 'static> Router<S> {
 
     /// Hands the request `R` on to the link that `resolve` names, under a number of its own, and
     /// its answer or error back to the asker, unread. When that link ends first, the asker is told
-    /// so, once.
+    /// so, once, in an error response that says whether the request was delivered.
+    ///
+    /// ```
+    /// use seqlink::catalog::clusterio::{ForInstance, StartInstance};
+    /// use seqlink::{Ctx, Master, Router};
+    /// # use std::collections::HashMap;
+    /// # use std::sync::OnceLock;
+    ///
+    /// struct Fleet { master: OnceLock<Master>, slave_of: HashMap<i64, i64> }
+    ///
+    /// let router = Router::new(Fleet { master: OnceLock::new(), slave_of: HashMap::new() })
+    ///     .forward(|start: &StartInstance, ctx: &Ctx<Fleet>| {
+    ///         let slave = ctx.state().slave_of.get(&start.instance_id());
+    ///         let slave = slave.ok_or("This instance is not assigned to a slave")?;
+    ///         let master = ctx.state().master.get();
+    ///         master.and_then(|master| master.slave(*slave)).ok_or("The slave is not connected")
+    ///     });
+    /// # let _ = router;
+    /// ```
     #[must_use]
     pub fn forward<R, F, E>(self, resolve: F) -> Self
     where
@@ -118,7 +169,7 @@ impl<S: Send + Sync + 'static> Router<S> {
         })
     }
 
-    /// Handles the event `E`.
+    /// Handles the event `E`. There is nobody to tell of an error: the handler returns nothing.
     #[must_use]
     pub fn event<E, F, Fut>(mut self, handler: F) -> Self
     where

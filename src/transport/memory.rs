@@ -1,19 +1,35 @@
 //! A pair of transports in memory, for tests: no socket, no port, and a cable to cut.
 //!
+//! Both ends are attached at the same time, since each waits for the other. With tokio's
+//! `test-util`, `#[tokio::test(start_paused = true)]` makes up the time, so that a test of a timeout
+//! takes none.
+//!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use seqlink::transport::memory;
-//! use seqlink::{Control, Master, Router};
+//! use seqlink::{Ctx, Delivery, Master, RequestError, Router, Slave};
+//! use seqlink::catalog::game_node::Heartbeat;
 //!
-//! let master = Master::builder().router(Router::new(())).build()?;
+//! async fn heartbeat(_: Heartbeat, _: Ctx) -> Result<seqlink::Empty, String> {
+//!     Ok(seqlink::Empty {})
+//! }
+//!
+//! let master = Master::builder().router(Router::new(()).request(heartbeat)).build()?;
 //! let (ours, theirs) = memory::pair();
 //! let cable = ours.cable();
-//! let (_, control) = tokio::join!(master.attach(theirs), Control::builder().attach(ours));
-//! let control = control?;
+//! let (_, slave) = tokio::join!(master.attach(theirs), Slave::builder().id(7).attach(ours));
+//! let slave = slave?;
+//! slave.request(&Heartbeat {}).await?;
+//!
 //! cable.cut();
-//! control.closed().await;
+//! slave.closed().await;
+//! let error = slave.request(&Heartbeat {}).await.unwrap_err();
+//! assert!(matches!(error, RequestError::Closed { delivery: Delivery::NotDelivered, .. }));
 //! # Ok(()) }
 //! ```
+//!
+//! [`attach`](crate::ClientBuilder::attach) registers once. To test what a program does when its
+//! client comes back, use a real socket on port 0.
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -220,6 +220,10 @@ pub(crate) async fn connect<S: Stream>(
             Err(UpgradeError::Refused(response.status().as_u16()))
         }
         Err(tungstenite::Error::Io(error)) => Err(error.into()),
+        Err(tungstenite::Error::Protocol(ProtocolError::HandshakeIncomplete)) => {
+            let fault = "the server closed the connection before the upgrade";
+            Err(io::Error::new(io::ErrorKind::UnexpectedEof, fault).into())
+        }
         Err(other) => Err(io::Error::new(io::ErrorKind::InvalidData, other).into()),
     }
 }
