@@ -6,9 +6,11 @@
 //!         ready ──────────────►
 //! ```
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use semver::Version;
 use serde::Serialize;
@@ -153,13 +155,7 @@ impl<'a, T: Transport> Script<'a, T> {
         let peer = Peer { role, id, name, agent, version: theirs };
         if let Some(authenticate) = authenticate {
             let registration = Registration { peer: peer.clone(), token };
-            let verdict = authenticate(registration);
-            let late = |_| HandshakeError::Timeout {
-                waiting_for: "verdict of the authenticator",
-                after: self.terms.timeout,
-            };
-            let verdict = timeout_at(self.terms.deadline, verdict).await.map_err(late)?;
-            verdict.map_err(|why| HandshakeError::Authentication(authentication_reason(&why)))?;
+            self.admit(authenticate, registration).await?;
         }
 
         self.say(Ready::TYPE, &Ready {}).await?;
@@ -192,6 +188,31 @@ impl<'a, T: Transport> Script<'a, T> {
         Ok((peer, negotiated))
     }
 
+    /// Asks the authenticator, which is the application's own code.
+    async fn admit(
+        &mut self,
+        authenticate: &Authenticate,
+        registration: Registration,
+    ) -> Result<(), HandshakeError> {
+        let asked = AssertUnwindSafe(async { authenticate(registration).await }).catch_unwind();
+        let verdict = tokio::select! {
+            biased;
+            () = self.terms.stop.cancelled() => {
+                return Err(HandshakeError::Shutdown(Reason::new("shutdown")));
+            }
+            verdict = timeout_at(self.terms.deadline, asked) => verdict,
+        };
+        let late = |_| HandshakeError::Timeout {
+            waiting_for: "verdict of the authenticator",
+            after: self.terms.timeout,
+        };
+        let verdict = verdict.map_err(late)?.unwrap_or_else(|_| {
+            tracing::error!("the authenticator panicked");
+            Err("the master's authenticator failed".to_owned())
+        });
+        verdict.map_err(|why| HandshakeError::Authentication(authentication_reason(&why)))
+    }
+
     fn negotiate(&self, theirs: &str) -> Result<(Version, Version), HandshakeError> {
         let negotiated = self.terms.versions.negotiate(theirs)?;
         let theirs = Version::parse(theirs).unwrap_or_else(|_| negotiated.clone());
@@ -203,14 +224,18 @@ impl<'a, T: Transport> Script<'a, T> {
         kind: &'static str,
         data: &impl Serialize,
     ) -> Result<(), HandshakeError> {
-        // What a user's own agent or name can break here is its length, and the peer would refuse it.
         let draft = Draft::protocol(kind, data)
             .map_err(|_| TransportError::TooLong { limit: MAX_FRAME })?;
         let text = self.session.handshake(draft).map_err(|_| TransportError::Ended)?;
+        if text.len() > MAX_FRAME {
+            return Err(TransportError::TooLong { limit: MAX_FRAME }.into());
+        }
         let sending = transport::send(self.transport, Outgoing::Text(text));
+        let sending = self.terms.stop.run_until_cancelled(sending);
         let late =
             HandshakeError::Timeout { waiting_for: "room to write", after: self.terms.timeout };
-        Ok(timeout_at(self.terms.deadline, sending).await.map_err(|_| late)??)
+        let sent = timeout_at(self.terms.deadline, sending).await.map_err(|_| late)?;
+        Ok(sent.unwrap_or(Err(TransportError::Ended))?)
     }
 
     async fn hear(&mut self, expected: &'static str) -> Result<Text, HandshakeError> {

@@ -102,7 +102,7 @@ pub type Since = (u64, u64, u64);
 /// On the wire a request is a frame of type `NAME_request`, its answer one of type `NAME_response`.
 /// Both are JSON objects: use structs with named fields, and [`Empty`] where there is nothing to
 /// say. The response carries two keys of the protocol's own at its top level, `seq` and, in an
-/// error, `error`: a response type must not use them.
+/// error, `error`: a response type must not use them, nor refuse unknown keys.
 pub trait Request: Serialize + DeserializeOwned + Send + 'static {
     /// The name without the `_request` ending; at most 119 bytes.
     const NAME: &'static str;

@@ -1,140 +1,245 @@
-//! The examples, run as people run them: real processes, real sockets.
+//! The examples as programs: help, exit codes, signals, tokens, what they say and what they must
+//! not say.
 
-use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+mod programs;
 
-/// Longer than any of them takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 
-fn example(name: &str) -> Command {
-    // Cargo builds the examples with the tests, into a folder beside theirs.
-    let mut path: PathBuf = std::env::current_exe().expect("this test has a path");
-    path.pop();
-    path.pop();
-    let path = path.join("examples").join(name);
-    assert!(path.exists(), "{} is not built: cargo build --examples", path.display());
-    let mut command = Command::new(path);
-    command.env_remove("SEQLINK_TOKEN").env_remove("RUST_LOG").stdin(Stdio::null());
-    command
-}
-
-/// Runs to the end, with a time limit.
-fn run(name: &str, arguments: &[&str]) -> Output {
-    let mut command = example(name);
-    command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = Running(command.spawn().expect("the example is built"));
-    let started = Instant::now();
-    while child.0.try_wait().expect("the example runs").is_none() {
-        assert!(started.elapsed() < PATIENCE, "{name} {arguments:?} does not end");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    let mut output = Output {
-        status: child.0.wait().expect("it has ended"),
-        stdout: Vec::new(),
-        stderr: Vec::new(),
-    };
-    let (mut out, mut err) = (child.0.stdout.take().unwrap(), child.0.stderr.take().unwrap());
-    std::io::Read::read_to_end(&mut out, &mut output.stdout).unwrap();
-    std::io::Read::read_to_end(&mut err, &mut output.stderr).unwrap();
-    output
-}
-
-/// A child that does not outlive its test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// A master on a free port, and its address.
-fn master(arguments: &[&str]) -> (Running, String) {
-    let mut command = example("master");
-    command.args(["--listen", "127.0.0.1:0"]).args(arguments);
-    let mut master = Running(command.stdout(Stdio::piped()).spawn().expect("the master is built"));
-    let mut first = String::new();
-    let out = master.0.stdout.take().unwrap();
-    BufReader::new(out).read_line(&mut first).unwrap();
-    let url = first.strip_prefix("link ").expect("the first line is the link").trim().to_owned();
-    assert!(url.starts_with("ws://127.0.0.1:") && url.ends_with("/api/socket"), "{url}");
-    (master, url)
-}
+use programs::{Master, Program, example, games_file, lines, run};
+use serde_json::{Value, json};
 
 fn code(name: &str, arguments: &[&str]) -> i32 {
-    let output = run(name, arguments);
-    output.status.code().unwrap_or_else(|| panic!("{name} {arguments:?}: {output:?}"))
+    Program::start(example(name, arguments)).end()
 }
 
 #[test]
 fn the_tour_plays_its_story() {
-    let output = run("tour", &[]);
-    let story = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{story}\n{}", String::from_utf8_lossy(&output.stderr));
+    let mut tour = Program::start(example("tour", &[]));
+    let code = tour.end();
+    let story = tour.out();
+    assert_eq!(code, 0, "{story}\n{}", tour.err());
     for player in ["Ann", "Ben", "Cleo", "Dan", "Eve"] {
         assert!(story.contains(&format!("{player} plays on node")), "{player} in\n{story}");
     }
     assert!(story.contains("the cable is cut") && story.lines().count() <= 20, "{story}");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_tour_that_does_not_reach_its_end_is_a_failure() {
+    let mut tour = Program::start(example("tour", &[]));
+    tour.says("plays on node");
+    tour.interrupt();
+    assert_eq!((tour.end(), tour.err().as_str()), (1, "error: interrupted\n"));
+    assert!(!tour.out().contains("Everything above was observed"));
+}
+
 #[test]
 fn every_example_explains_itself() {
-    for name in ["master", "slave", "control", "tour"] {
-        let output = run(name, &["--help"]);
+    let cases: [(&str, &[&str], &[&str]); 7] = [
+        ("master", &[], &["run commands on its slaves: set a token"]),
+        ("slave", &[], &["--once"]),
+        ("control", &[], &["play", "--json"]),
+        ("control", &["call"], &["go past the queue", "without a token", "exit code 1"]),
+        ("control", &["nodes"], &["\"connected\": false"]),
+        ("control", &["play"], &["userId, gameId, status, position, slaveId, message"]),
+        ("tour", &[], &[]),
+    ];
+    for (name, arguments, parts) in cases {
+        let output = run(name, &[arguments, &["--help"]].concat());
+        // Where the lines break is clap's matter.
         let help = String::from_utf8(output.stdout).unwrap();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(output.status.success() && help.contains("Usage"), "{name}: {help}");
+        for part in parts {
+            assert!(help.contains(part), "no {part:?} in the help of {name} {arguments:?}: {help}");
+        }
     }
 }
 
 #[test]
 fn exit_codes_tell_what_went_wrong() {
-    let (_master, url) = master(&["--token", "sesame"]);
-    let url = url.as_str();
+    let master = Master::start(&["--token", "sesame"]);
+    let url = master.url.as_str();
     assert_eq!(code("slave", &["--no-such-option"]), 2);
     assert_eq!(code("control", &["--master", url]), 2);
     assert_eq!(code("slave", &["--master", url, "--once", "--token", "wrong"]), 77);
     assert_eq!(code("control", &["--master", url, "slaves"]), 77);
     assert_eq!(code("control", &["--master", url, "--token", "sesame", "slaves"]), 0);
-    let nobody = ["--master", url, "--token", "sesame", "call", "99", "heartbeat", "{}"];
-    assert_eq!(code("control", &nobody), 1);
+    for call in [["", "{}"], ["_request", "{}"], ["heartbeat", "[]"], ["heartbeat", "nonsense"]] {
+        let call = [&["--master", url, "--token", "sesame", "call", "1"], &call[..]].concat();
+        assert_eq!(code("control", &call), 2, "{call:?}");
+    }
     // Port 9 of this machine: nobody listens there.
     assert_eq!(code("slave", &["--master", "ws://127.0.0.1:9/", "--once"]), 69);
     assert_eq!(code("control", &["--master", "ws://127.0.0.1:9/", "queue"]), 69);
+    let bare = run("control", &["--master", "127.0.0.1:8750", "queue"]);
+    let help = String::from_utf8(bare.stderr).unwrap();
+    assert_eq!(bare.status.code(), Some(2));
+    assert!(help.contains("ws://HOST:PORT") && help.contains("http://HOST:PORT"), "{help}");
 
-    let (_newer, url) = master(&["--protocol-version", "3.1.0"]);
-    assert_eq!(code("slave", &["--master", &url, "--once"]), 76);
-    assert_eq!(code("control", &["--master", &url, "nodes"]), 76);
+    let newer = Master::start(&["--protocol-version", "3.1.0"]);
+    assert_eq!(code("slave", &["--master", &newer.url, "--once"]), 76);
+    assert_eq!(newer.ask(&["nodes"]).0, 76);
 }
 
 #[test]
-fn a_game_is_played_and_stopped() {
-    let (_master, url) = master(&[]);
-    let url = url.as_str();
-    let mut slave = example("slave");
-    slave.args(["--master", url, "--id", "4", "--name", "four"]);
-    let _slave = Running(slave.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
-    let ask = |arguments: &[&str]| {
-        let output = run("control", &[&["--master", url, "--json"], arguments].concat());
-        String::from_utf8(output.stdout).unwrap() + &String::from_utf8_lossy(&output.stderr)
+fn a_failure_is_said_once() {
+    let master = Master::start(&[]);
+    let cases: [(&[&str], &str); 4] = [
+        (
+            &["play", "--user", "-5", "--game", "99"],
+            "there is no game 99; there are 1 (A nap of twenty seconds), 2 (Counting until stopped)",
+        ),
+        (&["stop", "--user", "5", "--game", "-1"], "404: player 5 neither waits nor plays"),
+        (&["leave", "--user", "-5"], "404: player -5 neither waits nor plays"),
+        (&["call", "-3", "heartbeat", "{}"], "there is no slave -3"),
+    ];
+    for (arguments, text) in cases {
+        let (code, out, err) = master.ask(arguments);
+        assert_eq!((code, out, err), (1, String::new(), format!("error: {text}\n")));
+        let (code, out, err) = master.ask(&[arguments, &["--json"]].concat());
+        assert_eq!((code, lines(&out), err), (1, vec![json!({"error": text})], String::new()));
+    }
+    let unreachable = run("control", &["--master", "ws://127.0.0.1:9/", "--json", "queue"]);
+    assert_eq!((unreachable.status.code(), unreachable.stderr.len()), (Some(69), 0));
+    let told = lines(&String::from_utf8(unreachable.stdout).unwrap());
+    assert!(told.len() == 1 && told[0]["error"].is_string(), "{told:?}");
+}
+
+#[test]
+fn ids_may_be_negative_and_names_complete() {
+    let master = Master::start(&[]);
+    let slave = master.slave(&["--id", "-3", "--name", "minus three"]);
+    let line = slave.err().lines().find(|line| line.contains("registered")).map(str::to_owned);
+    let line = line.unwrap();
+    for part in ["INFO", "id=-3", "minus three", &master.url] {
+        assert!(line.contains(part), "no {part} in {line}");
+    }
+    for name in ["heartbeat", "heartbeat_request"] {
+        assert_eq!(master.ask(&["call", "-3", name, "{}"]), (0, "{}\n".into(), String::new()));
+    }
+}
+
+#[test]
+fn the_token_may_stand_in_the_environment() {
+    let with = |mut command: std::process::Command| {
+        command.env("SEQLINK_TOKEN", "sesame");
+        command
     };
-    let until = |arguments: &[&str], text: &str| {
-        let started = Instant::now();
-        loop {
-            let said = ask(arguments);
-            if said.contains(text) {
-                return;
-            }
-            assert!(started.elapsed() < PATIENCE, "no {text} in {said}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
+    let master = Master::from(with(example("master", &[])));
+    let slave = Program::start(with(master.client("slave", &["--id", "8"])));
+    slave.says("registered");
+    let mut control = Program::start(with(master.client("control", &["--json", "slaves"])));
+    assert_eq!(control.end(), 0);
+    assert_eq!(lines(&control.out())[0][0]["id"], 8);
+    assert_eq!(master.ask(&["slaves"]).0, 77);
+    // The argument wins.
+    let mut control = master.client("control", &["--token", "other", "slaves"]);
+    control.env("SEQLINK_TOKEN", "sesame");
+    assert_eq!(Program::start(control).end(), 77);
+}
+
+#[test]
+fn no_log_shows_a_token_or_a_password() {
+    const SECRETS: [&str; 2] = ["hidden-token-5f1d", "hidden-password-77ab"];
+    let games = games_file("secrets", "sleep 20", "", SECRETS[1]);
+    let trace = |mut command: std::process::Command| {
+        // The second is more precise than any directive that the programs could add.
+        command.env("RUST_LOG", "trace,tungstenite::protocol=trace");
+        command.env("SEQLINK_TOKEN", SECRETS[0]);
+        command
     };
-    until(&["nodes"], "\"idle\"");
-    ask(&["play", "--user", "42", "--game", "1"]);
-    until(&["nodes"], "\"playing\"");
-    assert!(ask(&["nodes"]).contains("42"));
-    ask(&["stop", "--user", "42", "--game", "1"]);
-    until(&["nodes"], "\"idle\"");
+    let master = Master::from(trace(example("master", &["--games", &games])));
+    let slave = Program::start(trace(master.client("slave", &["--id", "4"])));
+    slave.says("registered");
+    let play = ["play", "--user", "42", "--game", "1", "--follow"];
+    let mut play = Program::start(trace(master.client("control", &play)));
+    play.says("playing");
+    let stop = ["stop", "--user", "42", "--game", "1"];
+    let mut stop = Program::start(trace(master.client("control", &stop)));
+    assert_eq!((stop.end(), play.end()), (0, 0));
+    for program in [&master.program, &slave, &play, &stop] {
+        let said = program.out() + &program.err();
+        assert!(said.contains("DEBUG"), "RUST_LOG is not heard: {said}");
+        let shown = SECRETS.into_iter().find(|secret| said.contains(secret));
+        assert_eq!(shown, None, "in {said}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_ends_each_program_well_and_the_other_side_learns_why() {
+    let mut master = Master::start(&[]);
+    let mut slave = master.slave(&["--id", "1"]);
+    let other = master.slave(&["--id", "2", "--name", "other"]);
+    let mut control = master.control(&["play", "--user", "5", "--game", "1", "--follow"]);
+    control.says("playing");
+    control.interrupt();
+    assert_eq!((control.end(), control.err().as_str()), (0, ""));
+    slave.interrupt();
+    assert_eq!(slave.end(), 0);
+    assert!(slave.err().contains("press Ctrl-C again to stop at once"));
+    let left = |peer: &str| {
+        let text = master.program.err();
+        text.lines().any(|line| {
+            line.contains("left")
+                && line.contains(peer)
+                && line.contains("by the peer: interrupted")
+        })
+    };
+    programs::eventually("the reason of the control", || left("control").then_some(()));
+    programs::eventually("the reason of the slave", || left("slave 1").then_some(()));
+    master.program.interrupt();
+    assert_eq!(master.program.end(), 0);
+    other.says("closed by the peer: interrupted");
+}
+
+/// Reads one HTTP request; says its first line and its body.
+fn http_request(listener: &TcpListener) -> (String, Value, std::net::TcpStream) {
+    let (socket, _) = listener.accept().unwrap();
+    let mut reader = BufReader::new(socket.try_clone().unwrap());
+    let mut head: Vec<String> = Vec::new();
+    while head.last().is_none_or(|line| !line.is_empty()) {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        head.push(line.trim_end().to_owned());
+    }
+    let length = |line: &String| line.strip_prefix("Content-Length: ")?.parse().ok();
+    let mut body = vec![0; head.iter().find_map(length).expect("a length")];
+    reader.read_exact(&mut body).unwrap();
+    (head[0].clone(), serde_json::from_slice(&body).unwrap(), socket)
+}
+
+#[test]
+fn the_application_is_told_of_a_game_that_runs() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/players?key=1", listener.local_addr().unwrap());
+    let master = Master::start(&["--notify-url", &url]);
+    let _slave = master.slave(&["--id", "4"]);
+    let told = std::thread::spawn(move || http_request(&listener));
+    master.ask(&["play", "--user", "42", "--game", "1"]);
+    programs::eventually("the notification", || told.is_finished().then_some(()));
+    let (first, body, mut socket) = told.join().unwrap();
+    socket.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
+    assert_eq!(first, "POST /players?key=1 HTTP/1.1");
+    assert_eq!(body, json!({"userId": 42, "gameId": 1, "slaveId": 4, "status": "playing"}));
+}
+
+#[test]
+fn an_application_that_does_not_answer_holds_up_nobody() {
+    // The system accepts for it, and it never reads.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let master =
+        Master::start(&["--notify-url", &format!("http://{}/", listener.local_addr().unwrap())]);
+    let _slave = master.slave(&["--id", "4"]);
+    for user in ["1", "2", "3"] {
+        let mut play = master.control(&["play", "--user", user, "--game", "1", "--follow"]);
+        play.says("playing on node 4");
+        assert_eq!(master.ask(&["stop", "--user", user, "--game", "1"]).0, 0);
+        assert_eq!(play.end(), 0);
+    }
+    // All three have played in the time in which the first was still being told.
+    assert!(!master.program.err().contains("the application"), "{}", master.program.err());
 }

@@ -9,49 +9,11 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use common::scripted::Scripted;
 use common::*;
-use seqlink::transport::memory::{self, Memory};
-use seqlink::transport::{Incoming, Outgoing, Transport};
+use seqlink::transport::Incoming;
 use seqlink::{ClosedBy, Ctx, Delivery, Empty, Link, Master, RequestError, Router};
 use tokio::time::{Instant, sleep, timeout};
-
-/// A client that shares no code with the library: text in, text out.
-struct Scripted(Memory);
-
-impl Scripted {
-    /// Registers as a control with `master`.
-    async fn control(master: &Master) -> (Self, Link) {
-        let (ours, theirs) = memory::pair();
-        let mut peer = Self(ours);
-        let register = async {
-            assert!(peer.hear().await.starts_with(r#"{"seq":1,"type":"hello","#));
-            let data = r#"{"agent":"scripted","version":"2.0.0"}"#;
-            peer.say(&format!(r#"{{"seq":1,"type":"register_control","data":{data}}}"#)).await;
-            assert_eq!(peer.hear().await, r#"{"seq":2,"type":"ready","data":{}}"#);
-        };
-        let (link, ()) = tokio::join!(master.attach(theirs), register);
-        (peer, link.unwrap())
-    }
-
-    async fn say(&mut self, text: &str) {
-        poll_fn(|cx| self.0.poll_ready(cx)).await.unwrap();
-        self.0.send(Outgoing::Text(text.into())).unwrap();
-    }
-
-    async fn any(&mut self) -> Option<Incoming> {
-        poll_fn(|cx| self.0.poll_receive(cx)).await.ok()
-    }
-
-    async fn hear(&mut self) -> String {
-        loop {
-            match self.any().await {
-                Some(Incoming::Text(text)) => return text.as_str().to_owned(),
-                Some(Incoming::Control) => {}
-                other => panic!("no text but {other:?}"),
-            }
-        }
-    }
-}
 
 /// Gives every other task its turn.
 async fn settle() {

@@ -18,7 +18,7 @@ pub struct Reconnect {
     pub most: Duration,
     /// How long a link lasts to count as stable: 10 s.
     pub stable: Duration,
-    /// How many failures in a row end it; `None`, the default, for no end.
+    /// How many times in a row it dials again before it gives up; `None`, the default, for no end.
     pub attempts: Option<u32>,
 }
 

@@ -17,6 +17,9 @@ use crate::transport::Transport;
 use crate::transport::websocket::{self, Address, UpgradeError};
 use crate::version::Versions;
 
+/// Most bytes that a client says of itself; they must fit a handshake frame.
+const MOST_SAID: usize = 8 * 1024;
+
 /// Sets up a slave or a control.
 #[must_use = "a builder does nothing until `connect` or `attach`"]
 pub struct ClientBuilder {
@@ -163,7 +166,7 @@ impl ClientBuilder {
         self.config.check()?;
         let url = self.url.ok_or(ConfigError::MissingUrl)?;
         let address = Address::parse(&url)
-            .map_err(|fault| ConfigError::Url { url: url.as_str().into(), fault })?;
+            .map_err(|fault| ConfigError::Url { url: without_userinfo(&url).into(), fault })?;
         let (id, name) = match (self.role, self.id) {
             (Role::Slave, None) => return Err(ConfigError::MissingId),
             (Role::Slave, Some(id)) => {
@@ -171,6 +174,11 @@ impl ClientBuilder {
             }
             _ => (None, None),
         };
+        let token = self.token.as_ref().map_or(0, |token| token.expose().len());
+        if self.agent.len() + name.as_ref().map_or(0, String::len) + token > MOST_SAID {
+            let (name, must) = ("agent, name and token", "8 KiB together, at most");
+            return Err(ConfigError::Limit { name, must });
+        }
         let version = self.versions.ours().clone();
         let peer = Peer { role: self.role, id, name, agent: self.agent, version };
         Ok(Dialer {
@@ -280,12 +288,23 @@ impl From<HandshakeError> for ConnectError {
     }
 }
 
+/// An address without the user and password that some write into it.
+fn without_userinfo(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    match authority.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://…@{host}{path}"),
+        None => url.to_owned(),
+    }
+}
+
 impl fmt::Debug for ClientBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientBuilder")
             .field("role", &self.role)
             .field("id", &self.id)
-            .field("url", &self.url)
+            .field("url", &self.url.as_deref().map(without_userinfo))
             .finish_non_exhaustive()
     }
 }

@@ -56,16 +56,18 @@ impl Config {
         let must = |good: bool, name, must| {
             if good { Ok(()) } else { Err(ConfigError::Limit { name, must }) }
         };
-        let size = |bytes: usize| (1024..=MOST).contains(&bytes);
+        let size = |bytes: usize| (8 * 1024..=MOST).contains(&bytes);
         let count = |count: usize| (1..=1 << 20).contains(&count);
-        let sizes = "from 1 KiB to 1 GiB";
+        // Any error response must fit.
+        let sizes = "from 8 KiB to 1 GiB";
         let counts = "from 1 to 1,048,576";
         must(size(self.max_frame), "max_frame", sizes)?;
         must(size(self.outbox), "outbox", sizes)?;
         must(size(self.inbox), "inbox", sizes)?;
         must(count(self.requests_in_flight), "requests_in_flight", counts)?;
         must(count(self.handlers), "handlers", counts)?;
-        let beat = self.heartbeat_interval;
-        must(beat >= Duration::from_millis(10), "heartbeat_interval", "10 ms or more")
+        let beats = Duration::from_millis(10)..=Duration::from_secs(86_400);
+        let beat = beats.contains(&self.heartbeat_interval);
+        must(beat, "heartbeat_interval", "from 10 ms to a day")
     }
 }

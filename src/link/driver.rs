@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use super::inbox::{Inbox, QueuedEvent};
@@ -14,7 +15,7 @@ use crate::close::{CloseCode, Closed, ClosedBy, Reason};
 use crate::error::{RemoteError, TransportError};
 use crate::session::{Liveness, Verdict};
 use crate::transport::{Incoming, Transport};
-use crate::wire::{Class, Close, Frame, Response, Text};
+use crate::wire::{Class, Close, Frame, Response, Text, decode, is_name};
 
 /// What works behind the handles of one link: owns the socket, reads, writes, runs the handlers.
 #[derive(Debug)]
@@ -29,6 +30,16 @@ struct Work {
     link: Link,
     inbox: Inbox,
     liveness: Liveness,
+    stage: Stage,
+}
+
+/// What becomes of a request that comes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// It is handled.
+    Open,
+    /// It is dropped: nothing can be answered any more.
+    Closing,
 }
 
 /// Handlers that still run after their link has ended.
@@ -38,7 +49,7 @@ pub(crate) struct Rest(Work);
 impl<T: Transport> Driver<T> {
     pub(crate) fn new(transport: T, link: Link, routes: Arc<Routes>) -> Self {
         let inbox = Inbox::new(routes);
-        let work = Work { link, inbox, liveness: Liveness::default() };
+        let work = Work { link, inbox, liveness: Liveness::default(), stage: Stage::Open };
         Self { socket: Socket::new(transport), work }
     }
 
@@ -74,6 +85,8 @@ impl<T: Transport> Driver<T> {
             if let Some(closed) = end {
                 return closed;
             }
+            // A peer that never pauses leaves the other tasks of this thread their turn.
+            consume_budget().await;
         }
     }
 
@@ -84,6 +97,7 @@ impl<T: Transport> Driver<T> {
         let Self { socket, work } = self;
         let link = work.link.clone();
         let shared = link.shared();
+        work.stage = Stage::Closing;
         shared.finish(&closed, closed.by == ClosedBy::Local);
         if closed.by == ClosedBy::Lost {
             socket.say_nothing();
@@ -103,15 +117,19 @@ impl<T: Transport> Driver<T> {
                                 closed.code = code;
                             }
                         }
-                        Event::Incoming(incoming) => work.receive_late(incoming),
+                        // What breaks a rule no longer matters.
+                        Event::Incoming(incoming) => drop(work.receive(incoming)),
                         Event::Fault(_) => return,
                         Event::CloseAsked => {}
                     },
                 }
+                consume_budget().await;
             }
         };
         // A peer that swallows the close frame cannot hold this side up.
-        let _ = timeout(shared.config().close_timeout, hang_up).await;
+        if timeout(shared.config().close_timeout, hang_up).await.is_err() && !shared.is_idle() {
+            tracing::warn!(peer = %link.describe_peer(), "closed before the peer took all of it");
+        }
         closed
     }
 }
@@ -147,16 +165,6 @@ impl Work {
         }
     }
 
-    /// The same while the link closes: what breaks a rule no longer matters.
-    fn receive_late(&mut self, incoming: Incoming) {
-        if let Incoming::Text(text) = incoming
-            && let Ok(frame) = Frame::read(text.as_str())
-            && !matches!(frame.class(), Class::Request(_))
-        {
-            self.receive(Incoming::Text(text.clone()));
-        }
-    }
-
     fn message(&mut self, text: &Text) -> Option<Closed> {
         let frame = match Frame::read(text.as_str()) {
             Ok(frame) => frame,
@@ -171,6 +179,10 @@ impl Work {
         }
         match frame.class() {
             Class::Response(_) => self.response(text, &frame),
+            Class::Request(_) if self.stage == Stage::Closing => {}
+            Class::Request(name) if !is_name(name) => {
+                return Some(malformed("a request type that no response type fits"));
+            }
             Class::Request(name) => return self.request(name, seq, &frame, text.len()),
             Class::Event(name) => return self.event(name, text, &frame),
             Class::Protocol(Close::TYPE) => return Some(self.close(&frame)),
@@ -192,7 +204,7 @@ impl Work {
                 shared.complete(response.seq, outcome);
             }
             Err(error) => {
-                tracing::warn!(kind = %frame.kind, %error, "ignored a response that answers nothing");
+                tracing::debug!(kind = %frame.kind, %error, "ignored a response to nothing");
                 shared.ignore_response();
             }
         }
@@ -205,7 +217,7 @@ impl Work {
                 None
             }
             Err(error) => {
-                tracing::warn!(name, error, "answered a request with an error");
+                tracing::debug!(name, error, "answered a request with an error");
                 self.refuse(name, seq, &error)
             }
         }
@@ -278,7 +290,7 @@ impl Work {
     }
 
     fn close(&self, frame: &Frame<'_>) -> Closed {
-        match serde_json::from_str::<Close>(frame.data.get()) {
+        match decode::<Close>(frame.data.get()) {
             Ok(close) => Closed::remote(CloseCode::NO_STATUS, close.reason),
             Err(_) => malformed("`close` without a reason"),
         }
@@ -310,20 +322,19 @@ impl Work {
     }
 }
 
-/// A request's handler to the end: its response is queued.
+/// A request's handler to the end, also when that is a panic.
 fn answering(
     link: Link,
     route: &RequestRoute,
     seq: u64,
-    handler: BoxFuture<'static, Result<crate::wire::Draft, crate::wire::EncodeError>>,
+    handler: BoxFuture<'static, ()>,
 ) -> BoxFuture<'static, ()> {
     let name = route.name;
     async move {
-        let response = match AssertUnwindSafe(handler).catch_unwind().await {
-            Ok(response) => response,
-            Err(_) => error_response(name, seq, &panicked(name)),
-        };
-        link.shared().respond(name, seq, response).await;
+        if AssertUnwindSafe(handler).catch_unwind().await.is_err() {
+            let response = error_response(name, seq, &panicked(name));
+            link.shared().respond(name, seq, response).await;
+        }
     }
     .boxed()
 }

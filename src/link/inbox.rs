@@ -104,8 +104,9 @@ impl Inbox {
     }
 
     fn poll_work(&mut self, cx: &mut Context<'_>, link: &Link) -> Poll<()> {
-        if self.event.is_none() {
-            self.start_event(link);
+        if self.event.is_none() && self.start_event(link) && self.event.is_none() {
+            // All that was left could not be started: there may be nothing that would wake.
+            return Poll::Ready(());
         }
         if let Some((event, bytes)) = &mut self.event
             && event.poll_unpin(cx).is_ready()
@@ -127,28 +128,31 @@ impl Inbox {
         Poll::Pending
     }
 
-    /// Starts the handler of the next event that has one and whose data it can read.
-    fn start_event(&mut self, link: &Link) {
+    /// Starts the handler of the next event whose data it can read. Says whether there was any.
+    fn start_event(&mut self, link: &Link) -> bool {
+        let any = !self.events.is_empty();
         while let Some(QueuedEvent { text, name, data }) = self.events.pop_front() {
             let bytes = text.len();
             if self.events.is_empty() {
                 self.events.shrink_to(16);
             }
-            let Some(route) = self.routes.event(&name) else { continue };
-            let call = || (route.call)(link.clone(), text.part(data));
-            match std::panic::catch_unwind(AssertUnwindSafe(call)) {
-                Ok(Ok(handler)) => {
+            let route = self.routes.event(&name);
+            let call = || route.map(|route| (route.call)(link.clone(), text.part(data)));
+            match std::panic::catch_unwind(AssertUnwindSafe(call)).map(Option::transpose) {
+                Ok(Ok(Some(handler))) => {
                     self.event = Some((guarded(handler, name), bytes));
-                    return;
+                    break;
                 }
+                Ok(Ok(None)) => {}
                 Ok(Err(error)) => {
-                    tracing::warn!(%name, %error, "ignored an event with wrong data");
+                    tracing::debug!(%name, %error, "ignored an event with wrong data");
                     link.shared().ignore_event();
                 }
                 Err(_) => tracing::error!(%name, "the handler of an event panicked"),
             }
             self.bytes -= bytes;
         }
+        any
     }
 }
 

@@ -36,10 +36,11 @@ const MAX_ERROR: usize = 4096;
 /// # Behaviour
 ///
 /// - Messages leave in the order in which [`request`](Self::request) and [`event`](Self::event)
-///   queue them. Within one task that is the order of the calls' first polls.
+///   queue them. For an order between two of them, await the first before the second: calls that
+///   are polled side by side are queued as they find room.
 /// - Nothing is sent before a call is polled, and nothing is sent twice.
 /// - When the outbox is full, calls wait for room. A peer that takes no byte for two heartbeat
-///   intervals loses the link, so they do not wait for ever.
+///   intervals loses the link, so they do not wait for a dead one.
 /// - The link does not end when its handles are dropped: the master or client it belongs to holds
 ///   it. End it with [`close`](Self::close).
 #[derive(Clone)]
@@ -133,8 +134,9 @@ impl Link {
     }
 
     /// Starts to close: what is queued goes out, then the reason, then the socket. Returns at
-    /// once; [`closed`](Self::closed) tells when it is done, within
-    /// [`Config::close_timeout`] even if the peer does not answer.
+    /// once; [`closed`](Self::closed) tells when it is done. That is within
+    /// [`Config::close_timeout`], whatever the peer does: what it has not read by then is lost.
+    /// Responses and events that come meanwhile are taken; requests are dropped.
     ///
     /// A reason longer than 123 bytes is cut. Only the first call counts. A client whose link ends
     /// registers anew; to stop it, use [`Client::close`](crate::Client::close).
@@ -158,6 +160,11 @@ impl Link {
     /// Whether the link has ended.
     pub fn is_closed(&self) -> bool {
         self.shared.end().is_some()
+    }
+
+    /// How the link has ended, if it has.
+    pub fn ended(&self) -> Option<Closed> {
+        self.shared.end().cloned()
     }
 
     /// Who is at the other end.

@@ -13,7 +13,7 @@ use super::Link;
 use crate::error::{ConfigError, DecodeError, RequestError};
 use crate::handshake::Peer;
 use crate::message::{Direction, Event, Request};
-use crate::wire::{Draft, EncodeError, MAX_TYPE, decode};
+use crate::wire::{Draft, decode, is_name};
 
 /// The handlers of one side, by message type, and the state that they share.
 ///
@@ -57,7 +57,9 @@ use crate::wire::{Draft, EncodeError, MAX_TYPE, decode};
 /// - Handlers run on the link's own task: between two `.await`s they must not block, or the link
 ///   neither reads nor writes meanwhile. Long computations belong into
 ///   [`tokio::task::spawn_blocking`].
-/// - A handler may make requests on its own link, to any depth.
+/// - A handler may make requests on its own link, and so may the handler of these. Each level
+///   takes one of the asking side's [`requests_in_flight`](super::Config) and one of the other's
+///   [`handlers`](super::Config).
 /// - A panic in a request's handler becomes an error response, one in an event's handler is
 ///   logged; the link stays.
 /// - What was received is handled even when the link ends meanwhile; the answers are dropped.
@@ -122,8 +124,13 @@ impl<S: Send + Sync + 'static> Router<S> {
         E: fmt::Display,
     {
         self.add_request::<R>(move |ctx, seq, data| {
+            let link = ctx.link.clone();
             let answer = handler(decode(data)?, ctx);
-            Ok(async move { finish::<R, _, _>(seq, answer.await) }.boxed())
+            Ok(async move {
+                let outcome = answer.await.map_err(|error| error.to_string());
+                finish::<R, _>(&link, seq, outcome).await;
+            }
+            .boxed())
         })
     }
 
@@ -158,12 +165,13 @@ impl<S: Send + Sync + 'static> Router<S> {
         self.add_request::<R>(move |ctx, seq, data| {
             let target = resolve(&decode(data)?, &ctx).map_err(|error| error.to_string());
             let data = RawValue::from_string(data.to_owned()).map_err(|e| DecodeError::new(&e))?;
+            let asker = ctx.link;
             Ok(async move {
                 let answer = match target {
                     Ok(link) => relay::<R>(&link, &data).await,
                     Err(error) => Err(error),
                 };
-                finish::<R, _, _>(seq, answer)
+                finish::<R, _>(&asker, seq, answer).await;
             }
             .boxed())
         })
@@ -184,7 +192,7 @@ impl<S: Send + Sync + 'static> Router<S> {
         });
         let route = EventRoute { direction: E::DIRECTION, call };
         let known = self.routes.events.insert(E::NAME, route).is_some();
-        self.routes.note(E::NAME, known, "_event");
+        self.routes.note(E::NAME, known);
         self
     }
 
@@ -199,7 +207,7 @@ impl<S: Send + Sync + 'static> Router<S> {
         let route =
             RequestRoute { name: R::NAME, direction: R::DIRECTION, timeout: R::TIMEOUT, call };
         let known = self.routes.requests.insert(R::NAME, route).is_some();
-        self.routes.note(R::NAME, known, "_request");
+        self.routes.note(R::NAME, known);
         self
     }
 }
@@ -213,8 +221,8 @@ impl<S> Router<S> {
     }
 }
 
-/// A request that is being handled: its end is the response to send.
-pub(crate) type Handled = Result<BoxFuture<'static, Result<Draft, EncodeError>>, DecodeError>;
+/// A request that is being handled, to the end: its response is queued.
+pub(crate) type Handled = Result<BoxFuture<'static, ()>, DecodeError>;
 type RequestCall = Box<dyn Fn(Link, Option<Instant>, u64, &str) -> Handled + Send + Sync>;
 type EventCall =
     Box<dyn Fn(Link, &str) -> Result<BoxFuture<'static, ()>, DecodeError> + Send + Sync>;
@@ -248,26 +256,28 @@ impl Routes {
         self.events.get(name)
     }
 
-    fn note(&mut self, name: &'static str, known: bool, ending: &str) {
-        let plain = |byte: u8| byte >= 0x20 && byte != b'"' && byte != b'\\';
-        let fits = !name.is_empty() && name.len() + ending.len().max(9) <= MAX_TYPE;
+    fn note(&mut self, name: &'static str, known: bool) {
         if known {
             self.fault.get_or_insert(ConfigError::DuplicateHandler(name));
-        } else if !fits || !name.bytes().all(plain) {
+        } else if !is_name(name) {
             self.fault.get_or_insert(ConfigError::Name(name));
         }
     }
 }
 
-/// The response frame for what a handler returned.
-fn finish<R: Request, T: serde::Serialize, E: fmt::Display>(
+/// Queues the response for what a handler returned.
+async fn finish<R: Request, T: serde::Serialize>(
+    link: &Link,
     seq: u64,
-    outcome: Result<T, E>,
-) -> Result<Draft, EncodeError> {
-    match outcome {
+    outcome: Result<T, String>,
+) {
+    let shared = link.shared();
+    let Some(_turn) = shared.turn_to_answer().await else { return };
+    let response = match outcome {
         Ok(response) => Draft::response(R::NAME, seq, &response),
-        Err(error) => super::error_response(R::NAME, seq, &error.to_string()),
-    }
+        Err(error) => super::error_response(R::NAME, seq, &error),
+    };
+    shared.respond(R::NAME, seq, response).await;
 }
 
 async fn relay<R: Request>(link: &Link, data: &RawValue) -> Result<Box<RawValue>, String> {

@@ -33,6 +33,9 @@ pub(crate) struct Shared {
     slots: Semaphore,
     /// One permit for each byte that may still be queued.
     room: Semaphore,
+    /// Taken by the one answer that may be written as JSON and wait for room: handlers that are
+    /// done would otherwise hold all of theirs.
+    answering: Semaphore,
     /// Wakes the driver: there is something to write, or the link shall close.
     driver: AtomicWaker,
     close_asked: OnceLock<Closed>,
@@ -83,6 +86,7 @@ impl Shared {
             pending: Pending::default(),
             slots: Semaphore::new(config.requests_in_flight),
             room: Semaphore::new(config.outbox),
+            answering: Semaphore::new(1),
             config,
             driver: AtomicWaker::new(),
             close_asked: OnceLock::new(),
@@ -134,6 +138,12 @@ impl Shared {
         let closed = || EventError::Closed(self.why_closed());
         let room = self.room_for(&draft).await.map_err(|_| closed())?;
         self.queue(draft, room).map_err(|_| closed())
+    }
+
+    /// Waits until an answer may be written as JSON; for as long as the permit lives, no other is.
+    /// `None` when the link has ended.
+    pub(crate) async fn turn_to_answer(&self) -> Option<SemaphorePermit<'_>> {
+        self.answering.acquire().await.ok()
     }
 
     /// Queues a response, when there is room for it. A link that ends meanwhile needs none.
@@ -231,6 +241,7 @@ impl Shared {
         // Who waits for room or for a slot learns that there will be none.
         self.slots.close();
         self.room.close();
+        self.answering.close();
     }
 
     /// The end: everybody who waits is told, once.

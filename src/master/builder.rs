@@ -21,6 +21,7 @@ pub struct MasterBuilder {
     routes: Result<Arc<Routes>, ConfigError>,
     config: Config,
     versions: Versions,
+    token: Option<Secret>,
     authenticate: Option<Authenticate>,
     on_change: Option<OnChange>,
 }
@@ -31,6 +32,7 @@ impl MasterBuilder {
             routes: Ok(Arc::default()),
             config: Config::default(),
             versions: Versions::default(),
+            token: None,
             authenticate: None,
             on_change: None,
         }
@@ -62,15 +64,13 @@ impl MasterBuilder {
     }
 
     /// Lets in only who sends this token. Without a token or an authenticator, none is asked.
-    pub fn token(self, token: impl Into<Secret>) -> Self {
-        let token: Secret = token.into();
-        self.authenticate(move |registration| {
-            let known = registration.token.is_some_and(|theirs| token.is(&theirs));
-            async move { if known { Ok(()) } else { Err("") } }
-        })
+    pub fn token(mut self, token: impl Into<Secret>) -> Self {
+        self.token = Some(token.into());
+        self
     }
 
-    /// Asks `authenticate` before `ready`. Its error's text goes to the client behind
+    /// Asks `authenticate` before `ready`, after [`token`](Self::token) where that is set too; both
+    /// must let a client in. Its error's text goes to the client behind
     /// `Authentication failed: `; keep secrets out of it. It has what is left of
     /// [`Config::handshake_timeout`].
     pub fn authenticate<F, Fut, E>(mut self, authenticate: F) -> Self
@@ -87,8 +87,9 @@ impl MasterBuilder {
     }
 
     /// Is told of every client that joins or leaves, in that order for each, and exactly once.
-    /// Called on the link's task: it must not block. To wait for something, send it to a task of
-    /// your own. A link's messages are handled after its `Joined` has returned.
+    /// Called one at a time, on whatever task brings the change about: it must not block. To wait
+    /// for something, send it to a task of your own. A link's messages are handled after its
+    /// `Joined` has returned.
     pub fn on_change(mut self, on_change: impl Fn(Change) + Send + Sync + 'static) -> Self {
         self.on_change = Some(Box::new(on_change));
         self
@@ -105,14 +106,28 @@ impl MasterBuilder {
             routes: self.routes?,
             config: self.config,
             versions: self.versions,
-            authenticate: self.authenticate,
-            registry: Mutex::new(Registry::new()),
+            authenticate: gate(self.token, self.authenticate),
+            registry: Mutex::new(Registry::default()),
             announcing: Mutex::new(()),
             on_change: self.on_change,
             stop: CancellationToken::new(),
-            tasks: TaskTracker::new(),
+            doors: TaskTracker::new(),
+            links: TaskTracker::new(),
         }))
     }
+}
+
+/// The shared token first, then the application's own authenticator.
+fn gate(token: Option<Secret>, authenticate: Option<Authenticate>) -> Option<Authenticate> {
+    let Some(token) = token else { return authenticate };
+    Some(Arc::new(move |registration| {
+        let known = registration.token.as_ref().is_some_and(|theirs| token.is(theirs));
+        match &authenticate {
+            _ if !known => std::future::ready(Err(String::new())).boxed(),
+            Some(authenticate) => authenticate(registration),
+            None => std::future::ready(Ok(())).boxed(),
+        }
+    }))
 }
 
 impl fmt::Debug for MasterBuilder {

@@ -56,7 +56,10 @@ struct Inner {
     announcing: Mutex<()>,
     on_change: Option<OnChange>,
     stop: CancellationToken,
-    tasks: TaskTracker,
+    /// The listeners, and the connections that are no links yet.
+    doors: TaskTracker,
+    /// The links, until they have ended.
+    links: TaskTracker,
 }
 
 type OnChange = Box<dyn Fn(Change) + Send + Sync>;
@@ -90,12 +93,16 @@ impl Master {
     ///
     /// # Errors
     ///
-    /// The operating system's, when it does not let us listen there.
+    /// The operating system's, when it does not let us listen there; and one after
+    /// [`shutdown`](Self::shutdown).
     pub async fn listen(&self, address: impl ToSocketAddrs) -> io::Result<SocketAddr> {
-        let listener = TcpListener::bind(address).await?;
+        if self.inner.stop.is_cancelled() {
+            return Err(io::Error::other("this master has shut down"));
+        }
+        let listener = websocket::listen(address).await?;
         let local = listener.local_addr()?;
         let master = self.clone();
-        self.inner.tasks.spawn(async move {
+        self.inner.doors.spawn(async move {
             let stop = master.inner.stop.clone();
             stop.run_until_cancelled(master.accept(listener)).await;
         });
@@ -107,11 +114,8 @@ impl Master {
             match listener.accept().await {
                 Ok((stream, from)) => {
                     let master = self.clone();
-                    self.inner.tasks.spawn(async move {
-                        let stop = master.inner.stop.clone();
-                        if let Some(Err(error)) =
-                            stop.run_until_cancelled(master.open(stream)).await
-                        {
+                    self.inner.doors.spawn(async move {
+                        if let Err(error) = master.open(stream).await {
                             tracing::info!(%from, %error, "a connection came to no link");
                         }
                     });
@@ -130,7 +134,9 @@ impl Master {
         let deadline = self.deadline();
         stream.set_nodelay(true).map_err(OpenError::Io)?;
         let upgrade = websocket::accept(stream, self.inner.config.max_frame);
-        let socket = timeout_at(deadline, upgrade).await.map_err(|_| OpenError::Slow)??;
+        let upgrade = self.inner.stop.run_until_cancelled(timeout_at(deadline, upgrade));
+        let upgraded = upgrade.await.ok_or(OpenError::Shutdown)?;
+        let socket = upgraded.map_err(|_| OpenError::Slow)??;
         self.attach_until(socket, deadline).await?;
         Ok(())
     }
@@ -178,17 +184,17 @@ impl Master {
         let agreement = handshake::server(&mut transport, &terms, authenticate).await?;
         let link = Link::new(agreement, Role::Master, inner.config.clone());
         let driver = Driver::new(transport, link.clone(), Arc::clone(&inner.routes));
-        self.join(&link);
-        let (master, joined) = (self.clone(), link.clone());
-        inner.tasks.spawn(async move {
-            let (closed, rest) = driver.run().await;
-            master.leave(&joined, closed);
-            rest.finish().await;
+        let member = self.join(&link);
+        inner.links.spawn(async move {
+            let (_, rest) = driver.run().await;
+            drop(member);
+            // The link has ended; nobody waits for handlers that still run.
+            tokio::spawn(rest.finish());
         });
         Ok(link)
     }
 
-    fn join(&self, link: &Link) {
+    fn join(&self, link: &Link) -> Member {
         let _order = self.inner.announcing.lock().unwrap_or_else(PoisonError::into_inner);
         let membership = self.registry(|registry| registry.join(link));
         match membership {
@@ -200,10 +206,11 @@ impl Master {
             }
             Membership::ShutDown(reason) => {
                 link.close_with(CloseCode::GOING_AWAY, reason.as_str());
-                return;
+                return Member { master: self.clone(), link: link.clone() };
             }
         }
         self.announce(Change::Joined(link.clone()));
+        Member { master: self.clone(), link: link.clone() }
     }
 
     fn leave(&self, link: &Link, closed: Closed) {
@@ -222,8 +229,11 @@ impl Master {
                 tracing::info!(peer = %link.describe_peer(), %closed, "left");
             }
         }
-        if let Some(on_change) = &self.inner.on_change {
-            on_change(change);
+        let told = self.inner.on_change.as_ref().map(|on_change| {
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| on_change(change)))
+        });
+        if let Some(Err(_)) = told {
+            tracing::error!("`on_change` panicked");
         }
     }
 
@@ -242,23 +252,26 @@ impl Master {
         self.registry(|registry| registry.controls())
     }
 
-    /// Stops to listen, closes every link with `reason`, and waits until all have ended: at most
-    /// [`Config::close_timeout`], whatever the peers do. Handlers that still run go on.
+    /// Stops to listen, refuses who is in the handshake, closes every link with `reason`, and
+    /// waits until all have ended and their ports are free: at most [`Config::close_timeout`],
+    /// whatever the peers do. Handlers that still run go on.
     ///
     /// # Cancel safety
     ///
-    /// Dropped half-way, the shutdown still happens; only the wait is given up.
+    /// Dropped half-way, the shutdown still happens; only the wait is given up. Called again, it
+    /// waits as well; the first reason stays.
     pub async fn shutdown(&self, reason: impl AsRef<str>) {
+        let Inner { stop, doors, links, .. } = &*self.inner;
         let reason = Reason::new(reason);
-        let links = self.registry(|registry| registry.shut_down(reason.clone()));
-        self.inner.stop.cancel();
-        self.inner.tasks.close();
-        for link in &links {
+        let members = self.registry(|registry| registry.shut_down(reason.clone()));
+        stop.cancel();
+        for link in members {
             link.close_with(CloseCode::GOING_AWAY, reason.as_str());
         }
-        for link in links {
-            link.closed().await;
-        }
+        doors.close();
+        doors.wait().await;
+        links.close();
+        links.wait().await;
     }
 
     fn registry<T>(&self, act: impl FnOnce(&mut Registry) -> T) -> T {
@@ -280,10 +293,27 @@ enum OpenError {
     Io(io::Error),
     #[error("the upgrade to a WebSocket took too long")]
     Slow,
+    #[error("the master shuts down")]
+    Shutdown,
     #[error("{0}")]
     Upgrade(#[from] websocket::UpgradeError),
     #[error("{0}")]
     Handshake(#[from] HandshakeError),
+}
+
+/// A link's membership. It ends with the link's task, however that ends.
+#[derive(Debug)]
+struct Member {
+    master: Master,
+    link: Link,
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let lost = || Closed::lost("The link's task was dropped");
+        let closed = self.link.ended().unwrap_or_else(lost);
+        self.master.leave(&self.link, closed);
+    }
 }
 
 impl fmt::Debug for Master {

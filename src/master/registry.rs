@@ -5,15 +5,21 @@ use crate::link::Link;
 use crate::message::Role;
 
 /// Who is registered with a master.
-#[derive(Debug)]
-pub(super) enum Registry {
-    Open {
-        slaves: HashMap<i64, Link>,
-        /// Two controls have nothing by which they could be told apart.
-        controls: Vec<Link>,
-    },
-    /// Nobody is let in any more.
-    ShutDown(Reason),
+#[derive(Debug, Default)]
+pub(super) struct Registry {
+    slaves: HashMap<i64, Link>,
+    /// Two controls have nothing by which they could be told apart.
+    controls: Vec<Link>,
+    door: Door,
+}
+
+/// Whether links are let in.
+#[derive(Debug, Default)]
+enum Door {
+    #[default]
+    Open,
+    /// Not any more; those that are in are on their way out.
+    Shut(Reason),
 }
 
 /// What became of a link that wants to join.
@@ -26,22 +32,17 @@ pub(super) enum Membership {
 }
 
 impl Registry {
-    pub(super) fn new() -> Self {
-        Self::Open { slaves: HashMap::new(), controls: Vec::new() }
-    }
-
     pub(super) fn join(&mut self, link: &Link) -> Membership {
-        let (slaves, controls) = match self {
-            Self::Open { slaves, controls } => (slaves, controls),
-            Self::ShutDown(reason) => return Membership::ShutDown(reason.clone()),
-        };
+        if let Door::Shut(reason) = &self.door {
+            return Membership::ShutDown(reason.clone());
+        }
         match (link.peer().role, link.peer().id) {
-            (Role::Slave, Some(id)) => match slaves.insert(id, link.clone()) {
+            (Role::Slave, Some(id)) => match self.slaves.insert(id, link.clone()) {
                 Some(old) => Membership::Replaces(old),
                 None => Membership::New,
             },
             _ => {
-                controls.push(link.clone());
+                self.controls.push(link.clone());
                 Membership::New
             }
         }
@@ -49,15 +50,14 @@ impl Registry {
 
     /// Takes the link out; says whether it was still in.
     pub(super) fn leave(&mut self, link: &Link) -> bool {
-        let Self::Open { slaves, controls } = self else { return false };
         if let Some(id) = link.peer().id
-            && slaves.get(&id).is_some_and(|known| known.is(link))
+            && self.slaves.get(&id).is_some_and(|known| known.is(link))
         {
-            return slaves.remove(&id).is_some();
+            return self.slaves.remove(&id).is_some();
         }
-        match controls.iter().position(|known| known.is(link)) {
+        match self.controls.iter().position(|known| known.is(link)) {
             Some(at) => {
-                controls.swap_remove(at);
+                self.controls.swap_remove(at);
                 true
             }
             None => false,
@@ -65,34 +65,22 @@ impl Registry {
     }
 
     pub(super) fn slave(&self, id: i64) -> Option<Link> {
-        match self {
-            Self::Open { slaves, .. } => slaves.get(&id).cloned(),
-            Self::ShutDown(_) => None,
-        }
+        self.slaves.get(&id).cloned()
     }
 
     pub(super) fn slaves(&self) -> Vec<Link> {
-        match self {
-            Self::Open { slaves, .. } => slaves.values().cloned().collect(),
-            Self::ShutDown(_) => Vec::new(),
-        }
+        self.slaves.values().cloned().collect()
     }
 
     pub(super) fn controls(&self) -> Vec<Link> {
-        match self {
-            Self::Open { controls, .. } => controls.clone(),
-            Self::ShutDown(_) => Vec::new(),
-        }
+        self.controls.clone()
     }
 
-    /// Lets nobody in any more; says who was in.
+    /// Lets nobody in any more; says who is in. The first reason stays.
     pub(super) fn shut_down(&mut self, reason: Reason) -> Vec<Link> {
-        match std::mem::replace(self, Self::ShutDown(reason)) {
-            Self::Open { slaves, controls } => slaves.into_values().chain(controls).collect(),
-            Self::ShutDown(first) => {
-                *self = Self::ShutDown(first);
-                Vec::new()
-            }
+        if let Door::Open = self.door {
+            self.door = Door::Shut(reason);
         }
+        self.slaves().into_iter().chain(self.controls()).collect()
     }
 }

@@ -23,8 +23,10 @@ impl Master {
         };
         let upgraded = hyper::upgrade::on(request);
         let master = self.clone();
-        self.inner.tasks.spawn(async move {
-            match upgraded.await {
+        self.inner.doors.spawn(async move {
+            let stop = master.inner.stop.clone();
+            let Some(upgraded) = stop.run_until_cancelled(upgraded).await else { return };
+            match upgraded {
                 Ok(stream) => {
                     if let Err(error) = master.attach_upgraded(TokioIo::new(stream)).await {
                         tracing::info!(%error, "a connection came to no link");

@@ -1,8 +1,9 @@
 /// Notices a peer that has fallen silent, or that no longer reads.
 ///
-/// Asked once per heartbeat interval. A side that moves no byte for two whole intervals is given
-/// up, so a peer that dies is noticed after two to three intervals. Bytes count, not frames: a
-/// large frame on a slow line is a sign of life while it arrives.
+/// Asked once per heartbeat interval. A peer that moves no byte for two whole intervals is given
+/// up, so one that dies is noticed after two to three intervals. Bytes count, not frames: a large
+/// frame on a slow line is a sign of life while it arrives, and so is one that the peer takes, as
+/// long as anything waits to be written: what it would answer waits behind that.
 #[derive(Debug, Default)]
 pub struct Liveness {
     received: Progress,
@@ -34,8 +35,9 @@ impl Liveness {
     /// One interval has passed. The byte counts are totals since the socket opened; `writing` says
     /// whether anything waits to be written.
     pub fn beat(&mut self, received: u64, sent: u64, writing: bool) -> Verdict {
-        let silent = self.received.step(received, true);
         let stuck = self.sent.step(sent, writing);
+        let taking = writing && self.sent.still == 0;
+        let silent = self.received.step(received, !taking);
         match (silent, stuck) {
             (true, _) => Verdict::Silent,
             (_, true) => Verdict::Stuck,
@@ -78,6 +80,16 @@ mod tests {
         assert_eq!(life.beat(3, 6, true), Verdict::Ask);
         assert_eq!(life.beat(4, 6, true), Verdict::Ask);
         assert_eq!(life.beat(5, 6, true), Verdict::Stuck);
+    }
+
+    #[test]
+    fn a_peer_that_takes_what_is_written_has_no_time_to_answer() {
+        let mut life = Liveness::default();
+        for bytes in 1..100 {
+            assert_eq!(life.beat(10, bytes, true), Verdict::Ask);
+        }
+        assert_eq!(life.beat(10, 99, false), Verdict::Ask);
+        assert_eq!(life.beat(10, 99, false), Verdict::Silent);
     }
 
     #[test]

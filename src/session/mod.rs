@@ -11,7 +11,7 @@ pub use outbox::Queued;
 
 use thiserror::Error;
 
-use crate::wire::{Dialect, Draft, FrameError, HandshakeSeq, MAX_SEQ, Text};
+use crate::wire::{Dialect, Draft, FrameError, HandshakeSeq, Text};
 use outbox::Outbox;
 
 /// The numbered streams of a link, one per direction.
@@ -111,17 +111,13 @@ impl Session {
         self.received = Received::Last(seq);
         Ok(())
     }
-
-    /// How many numbers this direction still has.
-    pub fn numbers_left(&self) -> u64 {
-        MAX_SEQ - self.outbox.last_sent()
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::message::Empty;
+    use crate::wire::MAX_SEQ;
 
     fn session(last_sent: u64) -> Session {
         Session::continuing(Dialect::PLAIN, last_sent)
@@ -158,7 +154,6 @@ mod tests {
         assert_eq!(session.send(draft()), Ok(MAX_SEQ - 1));
         assert_eq!(session.send(draft()), Ok(MAX_SEQ));
         assert_eq!(session.send(draft()), Err(Exhausted));
-        assert_eq!(session.numbers_left(), 0);
     }
 
     #[test]

@@ -53,10 +53,6 @@ impl Outbox {
         self.waiting.is_empty()
     }
 
-    pub(super) fn last_sent(&self) -> u64 {
-        self.last_sent
-    }
-
     /// The number of the last frame that was taken out.
     pub(super) fn written(&self) -> u64 {
         self.last_sent - self.waiting.len() as u64

@@ -10,7 +10,7 @@ use super::decode::{DecodeError, read_object};
 use super::limits::{MAX_SEQ, MAX_TYPE};
 
 /// One message, read in one pass: `data` is borrowed and not looked into.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 pub struct Frame<'a> {
     /// The number; `null` and no `seq` at all are one, and only a handshake frame may be without.
     #[serde(default)]
@@ -74,6 +74,17 @@ impl<'a> Frame<'a> {
     }
 }
 
+impl fmt::Debug for Frame<'_> {
+    /// Only the length of the data: it may hold a token or a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frame")
+            .field("seq", &self.seq)
+            .field("kind", &self.kind)
+            .field("data", &self.data.get().len())
+            .finish()
+    }
+}
+
 /// The four kinds of frame, by the ending of the type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class<'a> {
@@ -88,7 +99,7 @@ pub enum Class<'a> {
 }
 
 /// The protocol's own part of a response's data.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 pub struct Response<'a> {
     /// The number of the request that is answered.
     pub seq: u64,
@@ -109,6 +120,12 @@ impl<'a> Response<'a> {
             Ok(text) => Some(text),
             Err(_) => (json != "null").then_some(Cow::Borrowed(json)),
         }
+    }
+}
+
+impl fmt::Debug for Response<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Response").field("seq", &self.seq).finish_non_exhaustive()
     }
 }
 

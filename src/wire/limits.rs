@@ -6,6 +6,16 @@ pub const MAX_DEPTH: usize = 64;
 /// Longest message type in bytes, its `_request`, `_response` or `_event` included.
 pub const MAX_TYPE: usize = 128;
 
+/// Longest message name in bytes: a type without its ending.
+pub const MAX_NAME: usize = MAX_TYPE - "_response".len();
+
+/// Whether `name` can stand in a message type, and in that of its response: 1 to 119 bytes, none
+/// of which JSON would escape.
+pub fn is_name(name: &str) -> bool {
+    let plain = |byte: u8| byte >= 0x20 && byte != b'"' && byte != b'\\';
+    (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(plain)
+}
+
 /// Highest sequence number: 2⁵³ − 1, the last integer that every JSON reader holds exactly.
 pub const MAX_SEQ: u64 = (1 << 53) - 1;
 

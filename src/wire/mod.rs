@@ -16,5 +16,5 @@ pub use dialect::{Dialect, HandshakeSeq};
 pub use draft::{Draft, EncodeError};
 pub use frame::{Class, Frame, FrameError, Response, without_seq};
 pub use handshake::{Close, Hello, Ready, RegisterControl, RegisterSlave};
-pub use limits::{MAX_DEPTH, MAX_SEQ, MAX_TYPE, describe, too_deep};
+pub use limits::{MAX_DEPTH, MAX_NAME, MAX_SEQ, MAX_TYPE, describe, is_name, too_deep};
 pub use text::Text;

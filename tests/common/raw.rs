@@ -150,6 +150,13 @@ impl Raw {
         tokio::task::yield_now().await;
     }
 
+    /// Reads up to `bytes` and throws them away.
+    pub async fn skim(&mut self, bytes: usize) {
+        let mut waste = vec![0; bytes];
+        let _ = self.stream.try_read(&mut waste);
+        tokio::task::yield_now().await;
+    }
+
     fn take(&mut self) -> Option<(u8, Vec<u8>)> {
         let (first, second) = (*self.buffer.first()?, *self.buffer.get(1)?);
         let (length, start) = match second & 0x7f {

@@ -22,7 +22,7 @@ use crate::wire::Text;
 use metered::Metered;
 #[cfg(feature = "hyper")]
 pub(crate) use upgrade::switch;
-pub(crate) use upgrade::{Address, UpgradeError, accept, connect, dial};
+pub(crate) use upgrade::{Address, UpgradeError, accept, connect, dial, listen};
 
 /// Read buffer per socket. 128 KiB, the WebSocket library's default, is what 10,000 idle links
 /// cannot afford; 8 KiB is as fast as any.

@@ -1,11 +1,12 @@
 //! The HTTP upgrade, both ends.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use thiserror::Error;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpSocket, TcpStream, ToSocketAddrs, lookup_host};
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::handshake::machine::TryParse as _;
 use tokio_tungstenite::tungstenite::handshake::server::{create_response, write_response};
@@ -72,13 +73,21 @@ struct Refusal {
 }
 
 impl Refusal {
+    /// What the status asks for beside the text.
+    fn headers(&self) -> &'static [(&'static str, &'static str)] {
+        match self.status {
+            StatusCode::UPGRADE_REQUIRED => {
+                &[("upgrade", "websocket"), ("sec-websocket-version", "13")]
+            }
+            StatusCode::METHOD_NOT_ALLOWED => &[("allow", "GET")],
+            _ => &[],
+        }
+    }
+
     fn response(&self) -> String {
         let length = self.text.len() + 1;
-        let extra = match self.status {
-            StatusCode::UPGRADE_REQUIRED => "upgrade: websocket\r\nsec-websocket-version: 13\r\n",
-            StatusCode::METHOD_NOT_ALLOWED => "allow: GET\r\n",
-            _ => "",
-        };
+        let headers = self.headers().iter().map(|(name, value)| format!("{name}: {value}\r\n"));
+        let extra: String = headers.collect();
         format!(
             "HTTP/1.1 {}\r\n{extra}content-type: text/plain; charset=utf-8\r\n\
              content-length: {length}\r\nconnection: close\r\n\r\n{}\n",
@@ -148,6 +157,9 @@ pub(crate) fn switch<B>(request: &Request<B>) -> Result<Response<String>, Respon
         let refusal = refusal(&error);
         let mut response = Response::new(refusal.text.to_owned() + "\n");
         *response.status_mut() = refusal.status;
+        for (name, value) in refusal.headers() {
+            response.headers_mut().insert(*name, HeaderValue::from_static(value));
+        }
         response
     })
 }
@@ -196,11 +208,54 @@ impl std::fmt::Display for Address {
     }
 }
 
+/// Most bytes that the kernel holds for a peer; it takes twice that for itself.
+///
+/// Left to itself it takes megabytes, and tells only of a third of them at a time: a peer that
+/// reads steadily would seem to take nothing for a long time.
+const KERNEL_BUFFER: u32 = 128 * 1024;
+
 /// Opens the TCP connection to a master.
 pub(crate) async fn dial(address: &Address) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
+    let mut last = None;
+    for address in lookup_host((address.host.as_str(), address.port)).await? {
+        match socket(address)?.connect(address).await {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(nowhere))
+}
+
+/// Listens for connections, with bounded kernel buffers.
+pub(crate) async fn listen(address: impl ToSocketAddrs) -> io::Result<TcpListener> {
+    let mut last = None;
+    for address in lookup_host(address).await? {
+        let socket = socket(address)?;
+        // A restarted master takes its port again while old connections still linger.
+        #[cfg(unix)]
+        socket.set_reuseaddr(true)?;
+        match socket.bind(address).and_then(|()| socket.listen(BACKLOG)) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(nowhere))
+}
+
+/// Connections that the kernel completes before they are accepted.
+const BACKLOG: u32 = 1024;
+
+fn socket(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_send_buffer_size(KERNEL_BUFFER)?;
+    Ok(socket)
+}
+
+fn nowhere() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "the name stands for no address")
 }
 
 /// Makes a WebSocket of a connection to a master.
