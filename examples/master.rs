@@ -13,6 +13,8 @@ mod exit;
 mod games;
 #[path = "common/games_file.rs"]
 mod games_file;
+#[path = "common/listen.rs"]
+mod listen;
 #[path = "common/notify.rs"]
 mod notify;
 #[path = "common/service.rs"]
@@ -37,7 +39,7 @@ use clap::Parser;
 use semver::Version;
 use seqlink::catalog::game_node::PlayerUpdate;
 use seqlink::{Master, Secret};
-use tracing::info;
+use tracing::{info, warn};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::dispatcher::Dispatcher;
@@ -57,8 +59,10 @@ Exit codes: 0 success, 1 failure, 2 wrong arguments.
 RUST_LOG=debug says more on stderr."
 )]
 struct Arguments {
-    /// Where to listen; port 0 picks a free one.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8750", value_parser = host_and_port)]
+    /// Where to listen; port 0 picks a free one. Whoever reaches the master can run commands on its
+    /// slaves: set a token before you listen on an address that other machines can reach.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8750")]
+    #[arg(value_parser = listen::host_and_port)]
     listen: String,
     /// The token that slaves and controls have to send; without one, none is asked for.
     #[arg(long, env = "SEQLINK_TOKEN", hide_env_values = true)]
@@ -102,6 +106,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         .version(arguments.protocol_version)
         .router(service::router(&dispatcher))
         .on_change(move |change| told.on_change(change));
+    let guarded = arguments.token.is_some();
     if let Some(token) = arguments.token {
         master = master.token(token);
     }
@@ -109,9 +114,15 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     let address = master.listen(&arguments.listen).await.map_err(|error| {
         Failure::failed(format_args!("cannot listen on {}: {error}", arguments.listen))
     })?;
+    if !guarded && listen::reachable_from_outside(address.ip()) {
+        warn!(
+            %address,
+            "no token is set: anybody who reaches this address can run commands on the slaves"
+        );
+    }
     print(&format!("link ws://{address}/api/socket\n"))?;
     let reason = interrupt.wait().await;
-    info!(reason, "closing all links");
+    info!(reason, "closing all links; press Ctrl-C again to stop at once");
     tokio::select! {
         () = master.shutdown(reason) => {}
         _ = interrupt.wait() => {}
@@ -132,13 +143,4 @@ fn playing(update: &PlayerUpdate) -> String {
 fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(Failure::failed)
-}
-
-fn host_and_port(text: &str) -> Result<String, &'static str> {
-    match text.rsplit_once(':') {
-        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
-            Ok(text.to_owned())
-        }
-        _ => Err("it must be a host and a port, like 127.0.0.1:8750 or [::1]:8750"),
-    }
 }

@@ -56,7 +56,7 @@ struct Arguments {
     #[arg(long, value_name = "URL", default_value = client::MASTER)]
     master: String,
     /// The slave's id; of two with one id the newer stays.
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
     id: i64,
     /// The slave's name, for people [default: the host's name].
     #[arg(long, default_value_t = host_name(), hide_default_value = true)]
@@ -98,13 +98,14 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     };
     let client = connected.map_err(|error| Failure::from(&error))?;
     let work = async {
-        let registration = registration::describe(&arguments.master, arguments.packages).await;
+        let Arguments { id, name, master, packages, .. } = arguments;
+        let registration = registration::describe(id, &name, &master, packages).await;
         registration::keep(&client, &node, &registration).await
     };
     let (outcome, reason) = tokio::select! {
         outcome = work => (outcome, "stopping"),
         reason = interrupt.wait() => {
-            info!(reason, "ending the game, if one runs; once more for at once");
+            info!(reason, "ending the game, if one runs; press Ctrl-C again to stop at once");
             (Ok(()), reason)
         }
     };

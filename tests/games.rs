@@ -130,7 +130,8 @@ fn a_game_that_ignores_all_requests_to_end_is_killed() {
 #[test]
 fn a_slave_that_is_killed_outright_leaves_no_game_and_loses_no_player() {
     let file = path("orphan.pid");
-    let launch = format!("sh -c 'echo $$ > \"{file}\"; exec sleep 60'");
+    // Longer than the test waits for its end.
+    let launch = format!("sh -c 'echo $$ > \"{file}\"; exec sleep 300'");
     let master = master("orphan", &launch, KILL);
     let mut slave = master.slave(&["--id", "4"]);
     let mut play = master.control(&PLAY);

@@ -1,6 +1,7 @@
 //! Why a client has no link, as the end of its program.
 
 use seqlink::ConnectError;
+use seqlink::error::ConfigError;
 
 use crate::exit::Failure;
 use crate::text::printable;
@@ -17,6 +18,9 @@ const TOKEN: u8 = 77;
 impl From<&ConnectError> for Failure {
     fn from(error: &ConnectError) -> Self {
         let (code, help) = match error {
+            ConnectError::Config(ConfigError::Url { .. }) => {
+                (USAGE, "; write it as ws://HOST:PORT or http://HOST:PORT, with the prefix if any")
+            }
             ConnectError::Config(_) => (USAGE, ""),
             ConnectError::Unreachable { .. } => (UNREACHABLE, "; is the master running there?"),
             ConnectError::Version(_) => (VERSION, ""),

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use seqlink::catalog::game_node::{
-    Action, Assignment, GameResponse, Outcome, PlayGame, PlayerStatus, PlayerUpdate, PrepareGame,
-    Settings, StopGame, WaitingQueue,
+    Action, Assignment, GameResponse, NodeEntry, NodeState, Outcome, PlayGame, PlayerStatus,
+    PlayerUpdate, PrepareGame, Settings, StopGame, WaitingQueue,
 };
 use seqlink::{Change, Link, Request, Role, Secret};
 use tokio::sync::Notify;
@@ -23,6 +23,9 @@ use crate::updates::Updates;
 
 /// Is told of each game that has started; must not wait.
 type OnPlaying = Box<dyn Fn(&PlayerUpdate) + Send + Sync>;
+
+/// Most games that are listed to who asks for one that there is not.
+const SHOWN: usize = 20;
 
 /// The queue, the links that it is about, and who is to be told.
 pub(crate) struct Dispatcher {
@@ -42,6 +45,19 @@ pub(crate) struct Dispatcher {
 pub(crate) struct State {
     pub(crate) queue: WaitingQueue,
     pub(crate) slaves: Slaves,
+}
+
+impl State {
+    fn entry(&self, node: i64) -> Option<NodeEntry> {
+        self.queue.nodes().into_iter().find(|entry| entry.id == node)
+    }
+}
+
+/// Whether a bad answer has cost the node a rest, which the queue does not list as a state: it
+/// was about to play for somebody, and now it is idle.
+fn rests(before: Option<NodeEntry>, after: Option<NodeEntry>) -> bool {
+    before.is_some_and(|node| node.state == NodeState::Preparing && node.user_id.is_some())
+        && after.is_some_and(|node| node.connected && node.state == NodeState::Idle)
 }
 
 impl Dispatcher {
@@ -129,7 +145,14 @@ impl Dispatcher {
                 None => Outcome::Unknown { reason: "the game is not offered any more".to_owned() },
             };
             info!(node = assignment.node, user = assignment.user, ?outcome, "{}", R::NAME);
-            dispatcher.act(|state, now| handle(&mut state.queue, now, &assignment, &outcome));
+            dispatcher.act(|state, now| {
+                let bad = outcome != Outcome::Good;
+                let before = if bad { state.entry(assignment.node) } else { None };
+                handle(&mut state.queue, now, &assignment, &outcome);
+                if bad && rests(before, state.entry(assignment.node)) {
+                    info!(node = assignment.node, "the node rests before it gets another player");
+                }
+            });
         });
     }
 
@@ -153,11 +176,23 @@ impl Dispatcher {
 
     fn tell(&self, update: PlayerUpdate) {
         let PlayerUpdate { user_id, game_id, status, position, slave_id, ref message } = update;
-        info!(user_id, game_id, ?status, position, slave_id, reason = message, "player");
+        let back = status == PlayerStatus::Queued && message.is_some();
+        let what = if back { "player, put back in front" } else { "player" };
+        info!(user_id, game_id, ?status, position, slave_id, reason = message, "{what}");
         if status == PlayerStatus::Playing {
             (self.on_playing)(&update);
         }
         self.updates.tell(update);
+    }
+
+    /// The games that there are, for people; the first of them where there are many.
+    pub(crate) fn games(&self) -> String {
+        let mut games: Vec<_> = self.offers.values().map(|offer| &offer.game).collect();
+        games.sort_by_key(|game| game.id);
+        let more = if games.len() > SHOWN { ", …" } else { "" };
+        let shown: Vec<_> =
+            games.iter().take(SHOWN).map(|game| format!("{} ({})", game.id, game.name)).collect();
+        shown.join(", ") + more
     }
 
     /// 40 hex digits for one assignment. The hash is keyed with the system's randomness.

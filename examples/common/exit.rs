@@ -9,8 +9,9 @@ const FAILURE: u8 = 1;
 /// Why a program ends with another code than 0.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    code: u8,
-    message: String,
+    pub(crate) code: u8,
+    /// Empty when it has been said already.
+    pub(crate) message: String,
 }
 
 impl Failure {
@@ -30,7 +31,9 @@ pub(crate) fn finish(outcome: Result<(), Failure>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("error: {}", failure.message);
+            if !failure.message.is_empty() {
+                eprintln!("error: {}", failure.message);
+            }
             ExitCode::from(failure.code)
         }
     }

@@ -108,7 +108,7 @@ impl Node {
     /// was closed meanwhile, and then the master is not told: it has lost this node.
     fn release(&self, playing: &Playing) -> bool {
         let mut state = self.state();
-        let ours = matches!(&*state, State::Playing(now) if now.process.pid == playing.process.pid);
+        let ours = state.is(playing);
         if ours {
             *state = State::Idle;
         }
@@ -129,6 +129,11 @@ impl State {
             State::Playing(playing) => Err((Code::CONFLICT, format!("busy: {playing}"))),
             State::Closed => Err((Code::UNAVAILABLE, CLOSED.to_owned())),
         }
+    }
+
+    /// Whether the node still plays this game, in this process.
+    fn is(&self, playing: &Playing) -> bool {
+        matches!(self, State::Playing(now) if now.process.pid == playing.process.pid)
     }
 }
 
@@ -168,10 +173,14 @@ async fn play_game(request: PlayGame, ctx: Ctx<Node>) -> Result<GameResponse, In
     Ok(answer("play", request.user_id, request.game.id, outcome))
 }
 
-/// A game that ends at once and not well is answered as a failure; every other end is told to the
-/// master when it comes.
+/// A game that ends at once and not well is answered as a failure, and so is one that a node that
+/// leaves has begun to end; every other end is told to the master when it comes.
 async fn stays(playing: Playing, ctx: &Ctx<Node>) -> Result<(), Refusal> {
-    if let Ok(ended) = timeout(GRACE, playing.process.ended()).await
+    let end = timeout(GRACE, playing.process.ended()).await;
+    if !ctx.state().state().is(&playing) {
+        return Err((Code::UNAVAILABLE, format!("{CLOSED}: the game is being ended again")));
+    }
+    if let Ok(ended) = end
         && !ended.success
     {
         ctx.state().release(&playing);

@@ -15,10 +15,26 @@ use crate::text::printable;
 /// The pause before a registration that was not answered is sent again.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// What this machine is, as seen by the master at `url`, with `packages` installed.
+/// What a slave registers, and for its log as whom and where.
+#[derive(Debug)]
+pub(crate) struct Registration {
+    id: i64,
+    name: String,
+    master: String,
+    node: RegisterNode,
+}
+
+/// This machine as slave `id` called `name`, as seen by the master at `url`, with `packages`
+/// installed.
 ///
 /// There is no streamer on it: its port is 0.
-pub(crate) async fn describe(url: &str, packages: Vec<String>) -> RegisterNode {
+pub(crate) async fn describe(
+    id: i64,
+    name: &str,
+    url: &str,
+    packages: Vec<String>,
+) -> Registration {
+    let master = printable(&without_user(url));
     let url = url.to_owned();
     // Finding the address may ask a name server.
     let look = move || (host::mac_address(), host::local_address(&url));
@@ -26,18 +42,27 @@ pub(crate) async fn describe(url: &str, packages: Vec<String>) -> RegisterNode {
         .await
         .unwrap_or_else(|_| ("00-00-00-00-00-00".to_owned(), "127.0.0.1".to_owned()));
     let version = env!("CARGO_PKG_VERSION").to_owned();
-    RegisterNode {
+    let node = RegisterNode {
         node: Machine { version: version.clone(), mac_address, local_address },
         streamer: Streamer { version, port: 0 },
         installed_packages: packages,
-    }
+    };
+    Registration { id, name: name.to_owned(), master, node }
+}
+
+/// `url` without the user and password that it may name.
+fn without_user(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("ws", url));
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let host = rest[..end].rfind('@').map_or(0, |at| at + 1);
+    format!("{scheme}://{}", &rest[host..])
 }
 
 /// Registers `node` on every link of `client`, until the client has stopped for good.
 pub(crate) async fn keep(
     client: &Client,
     node: &Node,
-    registration: &RegisterNode,
+    registration: &Registration,
 ) -> Result<(), Failure> {
     loop {
         let link = client.link().await.map_err(|stopped| match stopped.error() {
@@ -57,11 +82,13 @@ pub(crate) async fn keep(
 }
 
 /// Registers over `link`. `Ok` as well when the link ends before the answer.
-async fn register(link: &Link, registration: &RegisterNode) -> Result<(), Failure> {
+async fn register(link: &Link, registration: &Registration) -> Result<(), Failure> {
     loop {
-        match link.request(registration).await {
+        match link.request(&registration.node).await {
             Ok(answer) if answer.code.is_ok() => {
-                info!(packages = ?registration.installed_packages, "registered");
+                let Registration { id, name, master, node } = registration;
+                let packages = &node.installed_packages;
+                info!(id, name, master, ?packages, "registered");
                 return Ok(());
             }
             Ok(answer) => {

@@ -8,14 +8,20 @@ use seqlink::catalog::clusterio::{ListSlaves, ListSlavesResponse, SlaveEntry};
 use seqlink::catalog::game_node::{
     CallSlave, CallSlaveResponse, Code, CodeResponse, GameResponse, Heartbeat, JoinError,
     JoinQueue, JoinQueueResponse, LeaveError, LeaveQueue, Leaving, ListNodes, ListNodesResponse,
-    ListQueue, ListQueueResponse, NotifyStopFinish, RegisterNode, Registration, StopGame,
+    ListQueue, ListQueueResponse, NotifyStopFinish, PlayGame, PrepareGame, RegisterNode,
+    Registration, StopGame,
 };
-use seqlink::{Ctx, Empty, Link, RequestError, Router};
+use seqlink::{Ctx, Empty, Link, Request, RequestError, Router};
+use tracing::warn;
 
 use crate::dispatcher::Dispatcher;
 
 /// The slowest request of a catalog may take that long at a slave.
 const CALL: Duration = seqlink::catalog::clusterio::SLOW;
+
+/// What the queue alone should send: a node that is made busy behind its back refuses the next
+/// player, whom that costs one of two tries.
+const QUEUES: [&str; 3] = [PrepareGame::NAME, PlayGame::NAME, StopGame::NAME];
 
 /// The state of the handlers.
 type Master = Arc<Dispatcher>;
@@ -79,9 +85,14 @@ async fn heartbeat(_: Heartbeat, _: Ctx<Master>) -> Result<Empty, Infallible> {
     Ok(Empty {})
 }
 
-async fn join_queue(request: JoinQueue, ctx: Ctx<Master>) -> Result<JoinQueueResponse, JoinError> {
+async fn join_queue(request: JoinQueue, ctx: Ctx<Master>) -> Result<JoinQueueResponse, String> {
     let JoinQueue { user_id, game_id, request_from } = request;
-    ctx.state().act(|state, now| state.queue.join(now, user_id, game_id, request_from))
+    let joined =
+        ctx.state().act(|state, now| state.queue.join(now, user_id, game_id, request_from));
+    joined.map_err(|error| match error {
+        JoinError::UnknownGame { .. } => format!("{error}; there are {}", ctx.state().games()),
+        error => error.to_string(),
+    })
 }
 
 async fn leave_queue(request: LeaveQueue, ctx: Ctx<Master>) -> Result<CodeResponse, Infallible> {
@@ -133,6 +144,9 @@ async fn call_slave(request: CallSlave, ctx: Ctx<Master>) -> Result<CallSlaveRes
     let CallSlave { slave_id, kind, data } = request;
     let link = ctx.state().act(|state, _| state.slaves.get(slave_id));
     let link = link.ok_or_else(|| format!("there is no slave {slave_id}"))?;
+    if let Some(request) = QUEUES.iter().find(|name| **name == kind) {
+        warn!(slave_id, request, "handed on past the queue, which does not know of it");
+    }
     match link.timeout(CALL).request_raw(&kind, &data).await {
         Ok(data) => Ok(CallSlaveResponse { data }),
         // The slave's own words.

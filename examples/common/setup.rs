@@ -2,18 +2,34 @@
 
 use std::io::{self, IsTerminal};
 
+use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{FilterFn, LevelFilter};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
-/// Logs to stderr what `RUST_LOG` asks for, `default` when it is not set.
+/// Logs to stderr what `RUST_LOG` asks for, `default` when it is not set; never what would show
+/// tokens and passwords.
 pub(crate) fn logging(default: LevelFilter) {
     let filter = EnvFilter::builder().with_default_directive(default.into()).from_env_lossy();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
+        .with_target(false);
+    // A filter of its own: a directive would lose against a more precise one in `RUST_LOG`.
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(FilterFn::new(keeps_secrets))
+        .with(lines)
         .init();
+}
+
+/// At trace level the WebSocket library logs whole frames, and those carry tokens and passwords.
+fn keeps_secrets(metadata: &Metadata<'_>) -> bool {
+    let whole_frames = ["tungstenite", "tokio_tungstenite"]
+        .iter()
+        .any(|library| metadata.target().split("::").next() == Some(library));
+    !(whole_frames && *metadata.level() == Level::TRACE)
 }
 
 /// Ctrl-C and SIGTERM, heard from the moment this exists.

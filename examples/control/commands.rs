@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use seqlink::catalog::clusterio::ListSlaves;
 use seqlink::catalog::game_node::{
-    CallSlave, Code, JoinQueue, JoinQueueResponse, LeaveQueue, ListNodes, ListQueue, NodeEntry,
-    PlayerStatus, RequestFrom, StopGame,
+    CallSlave, Code, JoinQueue, LeaveQueue, ListNodes, ListQueue, NodeEntry, PlayerUpdate,
+    RequestFrom, StopGame,
 };
 use seqlink::{Link, Request};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::exit::Failure;
 use crate::output::Output;
+use crate::place;
 use crate::table::table;
 use crate::text::printable;
 
@@ -72,26 +74,24 @@ pub(crate) async fn play(
     output: Output,
     user: i64,
     game: i64,
-) -> Result<JoinQueueResponse, Failure> {
+) -> Result<PlayerUpdate, Failure> {
     let join = JoinQueue { user_id: user, game_id: game, request_from: RequestFrom::Api };
     let answer = ask(link, &join).await?;
-    output.show(&answer, |answer| match answer.status {
-        PlayerStatus::Queued => format!("user {user}: queued, position {}\n", answer.position),
-        status => format!("user {user}: {}\n", status_name(status)),
-    })?;
-    Ok(answer)
+    let place = place::look_up(link, user, game, answer).await;
+    output.show(&place, place::describe)?;
+    Ok(place)
 }
 
 pub(crate) async fn stop(link: &Link, output: Output, user: i64, game: i64) -> Result<(), Failure> {
     let answer = ask(link, &StopGame { user_id: user, game_id: game }).await?;
-    output.show(&answer, |answer| good(answer.code, &answer.message))?;
-    judge(answer.code, &answer.message)
+    judge(answer.code, &answer.message)?;
+    output.show(&answer, |answer| printable(&answer.message) + "\n")
 }
 
 pub(crate) async fn leave(link: &Link, output: Output, user: i64) -> Result<(), Failure> {
     let answer = ask(link, &LeaveQueue { user_id: user }).await?;
-    output.show(&answer, |answer| good(answer.code, &answer.message))?;
-    judge(answer.code, &answer.message)
+    judge(answer.code, &answer.message)?;
+    output.show(&answer, |answer| printable(&answer.message) + "\n")
 }
 
 pub(crate) async fn call(
@@ -102,17 +102,13 @@ pub(crate) async fn call(
     data: Box<RawValue>,
 ) -> Result<(), Failure> {
     let answer = ask(link, &CallSlave { slave_id: slave, kind: name, data }).await?;
+    judge_any(&answer.data)?;
     output.show(&answer.data, |data| printable(data.get()) + "\n")
 }
 
 async fn ask<R: Request>(link: &Link, request: &R) -> Result<R::Response, Failure> {
     // The text may hold words of the peer.
     link.request(request).await.map_err(|error| Failure::failed(printable(&error.to_string())))
-}
-
-/// What is said of an answer: a bad one becomes the program's failure, so not here.
-fn good(code: Code, message: &str) -> String {
-    if code.is_ok() { printable(message) + "\n" } else { String::new() }
 }
 
 fn judge(code: Code, message: &str) -> Result<(), Failure> {
@@ -123,13 +119,14 @@ fn judge(code: Code, message: &str) -> Result<(), Failure> {
     }
 }
 
-/// The wire's own word for `status`.
-pub(crate) fn status_name(status: PlayerStatus) -> &'static str {
-    match status {
-        PlayerStatus::Queued => "queued",
-        PlayerStatus::Preparing => "preparing",
-        PlayerStatus::Playing => "playing",
-        PlayerStatus::Stopped => "stopped",
-        PlayerStatus::Failed => "failed",
+/// Judges the answer to any request: many have a code and a message, the others are good.
+fn judge_any(answer: &RawValue) -> Result<(), Failure> {
+    let fields: Value = serde_json::from_str(answer.get()).map_err(Failure::failed)?;
+    match fields.get("code").and_then(Value::as_i64) {
+        Some(code) => {
+            let message = fields.get("message").and_then(Value::as_str);
+            judge(Code(code), message.unwrap_or(answer.get()))
+        }
+        None => Ok(()),
     }
 }

@@ -1,12 +1,12 @@
 //! `play --follow`: tells what becomes of a player until the place is gone.
 
-use seqlink::catalog::game_node::{JoinQueueResponse, PlayerStatus, PlayerUpdate};
+use seqlink::catalog::game_node::{PlayerStatus, PlayerUpdate};
 use seqlink::{Ctx, Link};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
-use crate::commands::status_name;
 use crate::exit::Failure;
 use crate::output::Output;
+use crate::place;
 use crate::text::printable;
 
 /// The updates of all players, in order. Unbounded: a control that follows reads at once, and one
@@ -18,41 +18,55 @@ pub(crate) async fn player_update(update: PlayerUpdate, ctx: Ctx<UnboundedSender
     let _ = ctx.state().send(update);
 }
 
-/// Prints the updates of `user`, from the place that `joined` says on, until one is the last.
+/// Prints the updates of the player from the place that `joined` says on, until one is the last.
 pub(crate) async fn follow(
     link: &Link,
     output: Output,
     mut updates: Updates,
-    user: i64,
-    joined: JoinQueueResponse,
+    joined: PlayerUpdate,
 ) -> Result<(), Failure> {
-    let mut before = (joined.status, joined.position, None);
+    let user = joined.user_id;
+    let mut caught_up = false;
+    let mut before = joined.clone();
     let mut early = of_this_place(&mut updates, user).into_iter();
     loop {
         let update = match early.next() {
             Some(update) => update,
             None => next(link, &mut updates, user).await?,
         };
-        let now = (update.status, update.position, update.slave_id);
-        // The beginning of a place that has got further by the time of the answer: it has no
+        // The beginning of a place that had got further by the time of the answer: it has no
         // reason, unlike that of a player who was put back.
-        let old = update.status == PlayerStatus::Queued
-            && update.message.is_none()
-            && joined.status != PlayerStatus::Queued;
-        if now == before || old {
+        let old = progress(update.status) < progress(joined.status) && update.message.is_none();
+        if old && !caught_up {
             continue;
         }
-        before = now;
-        output.show(&update, describe)?;
+        caught_up = true;
+        if !same(&update, &before) {
+            output.show(&update, place::describe)?;
+        }
         match update.status {
             PlayerStatus::Stopped => return Ok(()),
-            PlayerStatus::Failed => {
-                let reason = update.message.as_deref().unwrap_or("the master gave no reason");
-                return Err(Failure::failed(format_args!("user {user}: {}", printable(reason))));
-            }
+            // The update has said why.
+            PlayerStatus::Failed => return Err(Failure::failed("")),
             PlayerStatus::Queued | PlayerStatus::Preparing | PlayerStatus::Playing => {}
         }
+        before = update;
     }
+}
+
+fn progress(status: PlayerStatus) -> u8 {
+    match status {
+        PlayerStatus::Queued => 0,
+        PlayerStatus::Preparing => 1,
+        PlayerStatus::Playing => 2,
+        PlayerStatus::Stopped | PlayerStatus::Failed => 3,
+    }
+}
+
+/// Whether the two say the same. The answer to a join may not have told the node.
+fn same(update: &PlayerUpdate, before: &PlayerUpdate) -> bool {
+    (update.status, update.position) == (before.status, before.position)
+        && (before.slave_id.is_none() || update.slave_id == before.slave_id)
 }
 
 /// The updates of `user` that came before the answer to `join_queue`. An end that is the first of
@@ -90,18 +104,4 @@ async fn next(link: &Link, updates: &mut Updates, user: i64) -> Result<PlayerUpd
 
 fn is_end(status: PlayerStatus) -> bool {
     matches!(status, PlayerStatus::Stopped | PlayerStatus::Failed)
-}
-
-fn describe(update: &PlayerUpdate) -> String {
-    let mut text = format!("user {}: {}", update.user_id, status_name(update.status));
-    if update.position > 0 {
-        text += &format!(", position {}", update.position);
-    }
-    if let Some(slave) = update.slave_id {
-        text += &format!(" on node {slave}");
-    }
-    if let Some(message) = &update.message {
-        text += &format!(": {}", printable(message));
-    }
-    text + "\n"
 }

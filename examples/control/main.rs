@@ -13,6 +13,7 @@ mod connect;
 mod exit;
 mod follow;
 mod output;
+mod place;
 #[path = "../common/setup.rs"]
 mod setup;
 mod table;
@@ -45,7 +46,7 @@ struct Arguments {
     #[arg(long, env = "SEQLINK_TOKEN", hide_env_values = true, global = true)]
     #[arg(value_parser = token::TokenParser)]
     token: Option<Secret>,
-    /// Print JSON, one value per line, instead of text and tables.
+    /// Print JSON, one value per line, instead of text and tables; a failure is {"error": TEXT}.
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
@@ -57,18 +58,23 @@ enum Command {
     /// List the slaves that are connected.
     Slaves,
     /// List the nodes: what they have installed, and who plays on them.
+    ///
+    /// A node that is gone stays in the list with its last packages: `gone` in the table, and
+    /// "connected": false with the state idle in --json.
     Nodes,
     /// List the players who wait, in the order in which they are served.
     Queue,
     /// Put a player into the queue.
+    ///
+    /// With --json every line is {userId, gameId, status, position, slaveId, message}.
     Play {
         /// The player.
-        #[arg(long)]
+        #[arg(long, allow_negative_numbers = true)]
         user: i64,
         /// The id of the game.
-        #[arg(long)]
+        #[arg(long, allow_negative_numbers = true)]
         game: i64,
-        /// Go on telling what becomes of the player until the game has stopped; a game that fails
+        /// Go on telling what becomes of the player until the game has stopped; a place that fails
         /// is exit code 1. Ctrl-C ends the telling, not the game.
         #[arg(long)]
         follow: bool,
@@ -76,24 +82,33 @@ enum Command {
     /// Stop the game that a player plays.
     Stop {
         /// The player.
-        #[arg(long)]
+        #[arg(long, allow_negative_numbers = true)]
         user: i64,
         /// The id of the game.
-        #[arg(long)]
+        #[arg(long, allow_negative_numbers = true)]
         game: i64,
     },
     /// Take a player out of the queue, or out of the game.
     Leave {
         /// The player.
-        #[arg(long)]
+        #[arg(long, allow_negative_numbers = true)]
         user: i64,
     },
     /// Hand a request on to a slave and print its answer, as in `call 1 heartbeat '{}'`.
+    ///
+    /// An answer with a code that is not 200 to 299 is a failure: exit code 1.
+    ///
+    /// prepare_game, play_game and stop_game go past the queue, which does not know of them: a node
+    /// that is busy behind its back refuses players, and each of them has two tries only. Use the
+    /// commands play, stop and leave.
+    ///
+    /// play_game runs any command line on the slave: whoever reaches a master without a token can.
     Call {
         /// The slave's id.
+        #[arg(allow_negative_numbers = true)]
         slave: i64,
-        /// The request's name, without `_request`.
-        #[arg(value_name = "TYPE")]
+        /// The request's name; the ending `_request` may be left out.
+        #[arg(value_name = "TYPE", value_parser = request_name)]
         name: String,
         /// The request's data, a JSON object.
         #[arg(value_name = "JSON", value_parser = object)]
@@ -104,17 +119,17 @@ enum Command {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     setup::logging(LevelFilter::WARN);
-    exit::finish(run(arguments))
+    let output = Output { json: arguments.json };
+    output.finish(run(arguments, output))
 }
 
 #[tokio::main]
-async fn run(arguments: Arguments) -> Result<(), Failure> {
+async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     let mut interrupt = Interrupt::install().map_err(Failure::failed)?;
     let (client, updates) = tokio::select! {
         connected = connect(&arguments) => connected?,
         _ = interrupt.wait() => return Ok(()),
     };
-    let output = Output { json: arguments.json };
     let (outcome, reason) = tokio::select! {
         outcome = execute(&client, arguments.command, output, updates) => (outcome, "done"),
         reason = interrupt.wait() => (Ok(()), reason),
@@ -151,13 +166,21 @@ async fn execute(
         Command::Queue => commands::queue(&link, output).await,
         Command::Play { user, game, follow } => {
             let join = commands::play(&link, output, user, game).await?;
-            if follow { follow::follow(&link, output, updates, user, join).await } else { Ok(()) }
+            if follow { follow::follow(&link, output, updates, join).await } else { Ok(()) }
         }
         Command::Stop { user, game } => commands::stop(&link, output, user, game).await,
         Command::Leave { user } => commands::leave(&link, output, user).await,
         Command::Call { slave, name, data } => {
             commands::call(&link, output, slave, name, data).await
         }
+    }
+}
+
+/// The name that a request has in its catalog; on the wire it ends in `_request`.
+fn request_name(text: &str) -> Result<String, &'static str> {
+    match text.strip_suffix("_request").unwrap_or(text) {
+        "" => Err("the name of a request, like heartbeat"),
+        name => Ok(name.to_owned()),
     }
 }
 

@@ -1,10 +1,11 @@
-//! What goes to stdout: text for people, JSON for programs.
+//! What is said: text for people, JSON for programs.
 
 use std::io::{self, ErrorKind, Write};
+use std::process::ExitCode;
 
 use serde::Serialize;
 
-use crate::exit::Failure;
+use crate::exit::{self, Failure};
 
 /// Which of the two is wanted.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +31,22 @@ impl Output {
             // Whoever reads has seen enough, as `head` does.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
             outcome => outcome.map_err(Failure::failed),
+        }
+    }
+
+    /// The exit code of `outcome`. A failure is said once: as a line of JSON on stdout, or as text
+    /// on stderr.
+    pub(crate) fn finish(self, outcome: Result<(), Failure>) -> ExitCode {
+        match outcome {
+            Err(failure) if self.json && !failure.message.is_empty() => {
+                let error = serde_json::json!({ "error": failure.message });
+                match self.show(&error, ToString::to_string) {
+                    Ok(()) => ExitCode::from(failure.code),
+                    // Nobody can be told there.
+                    Err(_) => exit::finish(Err(failure)),
+                }
+            }
+            outcome => exit::finish(outcome),
         }
     }
 }

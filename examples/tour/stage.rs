@@ -133,16 +133,17 @@ async fn slave(
     node: &Arc<Node>,
     packages: &[String],
 ) -> Result<Client, Failure> {
+    let name = format!("node {id}");
     let client = Slave::builder()
         .url(url)
         .id(id)
-        .name(format!("node {id}"))
+        .name(&name)
         .agent("seqlink tour")
         .router(node.router())
         .connect()
         .await
         .map_err(|error| Failure::from(&error))?;
-    let registration = registration::describe(url, packages.to_vec()).await;
+    let registration = registration::describe(id, &name, url, packages.to_vec()).await;
     let (keeper, node) = (client.clone(), Arc::clone(node));
     tokio::spawn(async move { registration::keep(&keeper, &node, &registration).await });
     Ok(client)

@@ -186,7 +186,7 @@ async def document_peer(world):
         call = await world.control("call", "50", "heartbeat", "{}")
         same((await call.end(), call.lines), (0, [{}]), "what the control prints")
         call = await world.control("call", "50", "dance", "{}")
-        assert await call.end() == 1 and "No handler for dance_request" in "".join(call.errors), call.tail()
+        assert await call.end() == 1 and "No handler for dance_request" in str(call.lines), call.tail()
         await master.quit()
         await peer.until("reason", lambda line: re.fullmatch(r"the link has ended: (?!lost|None).+", line))
 
@@ -422,7 +422,7 @@ async def python_master_refuses(world, words, code, reason, *client, who="slave"
     await world.master(*words, python=True)
     program = await (world.slave(*client) if who == "slave" else world.control(*client, "nodes"))
     same(await program.end(), code, "exit code")
-    assert reason in "".join(program.errors), program.tail()
+    assert reason in str([*program.lines, *program.errors]), program.tail()
 
 
 async def raw_master(world, hello, start, code):
