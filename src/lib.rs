@@ -57,6 +57,10 @@
 //! was *not delivered* or whether that is *unknown*. Nothing is sent again behind the caller's
 //! back. The memory of a link is bounded by its [`Config`].
 //!
+//! A link ends with its socket, unless its client asked for a session
+//! ([`ClientBuilder::sessions`]): then it survives any number of cuts, and every message reaches its
+//! handler exactly once and in order.
+//!
 //! # Map
 //!
 //! | module | what is in it |
@@ -90,10 +94,11 @@ pub use error::{
     SendError,
 };
 pub use handshake::{Peer, Registration};
-pub use link::{Config, Ctx, Ignored, Link, Router};
+pub use link::{Config, Ctx, Ignored, Link, LinkState, Router, States};
 pub use master::{Change, Master, MasterBuilder};
 pub use message::{Direction, Empty, Event, Request, Role};
 pub use secret::Secret;
+pub use wire::Dialect;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -1,16 +1,19 @@
 use std::fmt;
+use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use semver::{Version, VersionReq};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::{Client, Reconnect};
 use crate::error::{ConfigError, ConnectError, HandshakeError, TransportError};
-use crate::handshake::{self, Peer, Registration, Terms};
-use crate::link::{Config, Driver, Link, Router, Routes};
+use crate::handshake::{self, Agreement, Hold, Peer, Registered, Registration, Terms};
+use crate::link::{Config, Driver, Link, Resumption, Router, Routes, Unrecoverable};
 use crate::message::Role;
 use crate::secret::Secret;
 use crate::transport::Transport;
@@ -33,6 +36,7 @@ pub struct ClientBuilder {
     config: Config,
     versions: Versions,
     reconnect: Reconnect,
+    sessions: bool,
 }
 
 impl ClientBuilder {
@@ -56,6 +60,7 @@ impl ClientBuilder {
             config: Config::default(),
             versions: Versions::default(),
             reconnect: Reconnect::default(),
+            sessions: false,
         }
     }
 
@@ -121,6 +126,18 @@ impl ClientBuilder {
         self
     }
 
+    /// Whether to ask the master for a session that outlives its socket; it is not asked unless
+    /// told so in this version. A master that cannot is spoken to as it can.
+    ///
+    /// Then a lost socket does not end the link: what is sent meanwhile waits, and
+    /// [`Link::states`] tells what goes on. Every message reaches its handler exactly once and in
+    /// order, as long as the session is resumed within the master's
+    /// [`Config::session_timeout`].
+    pub fn sessions(mut self, ask: bool) -> Self {
+        self.sessions = ask;
+        self
+    }
+
     /// Dials the master, registers, and keeps the client registered from then on. Returns with the
     /// first `ready`; until then it goes on trying as [`reconnect`](Self::reconnect) says.
     ///
@@ -134,7 +151,58 @@ impl ClientBuilder {
     /// Dropped before it is ready, the client stops.
     pub async fn connect(self) -> Result<Client, ConnectError> {
         let reconnect = self.reconnect.clone();
-        let dialer = self.into_dialer()?;
+        let dialer = self.into_dialer(None)?;
+        Self::first_link(dialer, reconnect).await
+    }
+
+    /// Registers over a transport that is already there, once: for tests with
+    /// [`memory`](crate::transport::memory), and for sockets that the application dials itself.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no link; the peer has been told.
+    pub async fn attach(mut self, transport: impl Transport) -> Result<Link, ConnectError> {
+        self.url.get_or_insert_with(|| String::from("ws://attached/"));
+        let dialer = self.into_dialer(None)?;
+        let deadline = dialer.deadline();
+        match dialer.register(Box::new(transport), deadline, None).await? {
+            Dialled::Fresh(transport, agreement) => {
+                let (link, driver) = dialer.link(transport, *agreement);
+                tokio::spawn(async move {
+                    let (_, rest) = driver.run(&mut Unrecoverable).await;
+                    rest.finish().await;
+                });
+                Ok(link)
+            }
+            // Nothing was there to go on with.
+            Dialled::Resumed(_) => Err(HandshakeError::Transport(TransportError::Ended).into()),
+        }
+    }
+
+    /// As [`connect`](Self::connect), over transports that `dial` brings instead of a WebSocket to
+    /// [`url`](Self::url): for tests with [`memory`](crate::transport::memory) of what a program
+    /// does when its client comes back.
+    ///
+    /// # Errors and cancel safety
+    ///
+    /// As [`connect`](Self::connect).
+    pub async fn connect_by<D, F, T>(mut self, dial: D) -> Result<Client, ConnectError>
+    where
+        D: Fn() -> F + Send + Sync + 'static,
+        F: Future<Output = io::Result<T>> + Send + 'static,
+        T: Transport,
+    {
+        self.url.get_or_insert_with(|| String::from("ws://dialled/"));
+        let reconnect = self.reconnect.clone();
+        let dial = Box::new(move || {
+            let transport = dial();
+            async move { Ok(Box::new(transport.await?) as Box<dyn Transport>) }.boxed()
+        });
+        let dialer = self.into_dialer(Some(dial))?;
+        Self::first_link(dialer, reconnect).await
+    }
+
+    async fn first_link(dialer: Dialer, reconnect: Reconnect) -> Result<Client, ConnectError> {
         let guard = dialer.stop.clone().drop_guard();
         let client = Client::start(dialer, reconnect);
         match client.link().await {
@@ -149,20 +217,7 @@ impl ClientBuilder {
         }
     }
 
-    /// Registers over a transport that is already there, once: for tests with
-    /// [`memory`](crate::transport::memory), and for sockets that the application dials itself.
-    ///
-    /// # Errors
-    ///
-    /// Why there is no link; the peer has been told.
-    pub async fn attach(mut self, transport: impl Transport) -> Result<Link, ConnectError> {
-        self.url.get_or_insert_with(|| String::from("ws://attached/"));
-        let dialer = self.into_dialer()?;
-        let deadline = dialer.deadline();
-        dialer.register(transport, deadline).await
-    }
-
-    fn into_dialer(self) -> Result<Dialer, ConfigError> {
+    fn into_dialer(self, dial: Option<Dial>) -> Result<Dialer, ConfigError> {
         self.config.check()?;
         let url = self.url.ok_or(ConfigError::MissingUrl)?;
         let address = Address::parse(&url)
@@ -183,6 +238,8 @@ impl ClientBuilder {
         let peer = Peer { role: self.role, id, name, agent: self.agent, version };
         Ok(Dialer {
             address,
+            dial,
+            sessions: self.sessions,
             registration: Registration { peer, token: self.token },
             routes: self.routes?,
             config: self.config,
@@ -192,9 +249,20 @@ impl ClientBuilder {
     }
 }
 
+type Dial = Box<dyn Fn() -> BoxFuture<'static, io::Result<Box<dyn Transport>>> + Send + Sync>;
+
+/// What came of an attempt.
+pub(super) enum Dialled {
+    Fresh(Box<dyn Transport>, Box<Agreement>),
+    Resumed(Resumption),
+}
+
 /// Everything it takes to register once.
 pub(super) struct Dialer {
     address: Address,
+    /// Brings transports instead of a WebSocket to the address.
+    dial: Option<Dial>,
+    sessions: bool,
     registration: Registration,
     routes: Arc<Routes>,
     config: Config,
@@ -207,17 +275,21 @@ impl Dialer {
         &self.stop
     }
 
-    /// One attempt: connection, upgrade and handshake, in one time limit.
-    pub(super) async fn dial(&self) -> Result<Link, ConnectError> {
+    /// One attempt: connection, upgrade and handshake, in one time limit. `held` is a session to
+    /// go on with, and the last number that was received in it.
+    pub(super) async fn dial(
+        &self,
+        held: Option<(&Hold, Option<u64>)>,
+    ) -> Result<Dialled, ConnectError> {
         let deadline = self.deadline();
         let opening = self.open(deadline);
         let Some(opened) = self.stop.run_until_cancelled(opening).await else {
             return Err(HandshakeError::Shutdown("closed by this side".into()).into());
         };
-        self.register(opened?, deadline).await
+        self.register(opened?, deadline, held).await
     }
 
-    async fn open(&self, deadline: Instant) -> Result<impl Transport + use<>, ConnectError> {
+    async fn open(&self, deadline: Instant) -> Result<Box<dyn Transport>, ConnectError> {
         let unreachable = |error: io::Error| ConnectError::Unreachable {
             address: self.address.to_string().into(),
             error: Arc::new(error),
@@ -227,42 +299,58 @@ impl Dialer {
             let fault = format!("no answer within {after:?}");
             unreachable(io::Error::new(io::ErrorKind::TimedOut, fault))
         };
+        if let Some(dial) = &self.dial {
+            return timeout_at(deadline, dial()).await.map_err(silent)?.map_err(unreachable);
+        }
         let dialling = timeout_at(deadline, websocket::dial(&self.address));
         let stream = dialling.await.map_err(silent)?.map_err(unreachable)?;
-        let upgrade = websocket::connect(stream, &self.address, self.config.max_frame);
+        let (longest, sessions) = (self.config.max_frame, self.sessions);
+        let upgrade = websocket::connect(stream, &self.address, longest, sessions);
         let late = |_| {
             let address = self.address.to_string().into();
             ConnectError::Timeout { address, after }
         };
-        timeout_at(deadline, upgrade).await.map_err(late)?.map_err(|error| match error {
-            UpgradeError::Io(error) => unreachable(error),
-            UpgradeError::Refused(status) => {
-                ConnectError::Http { address: self.address.to_string().into(), status }
+        match timeout_at(deadline, upgrade).await.map_err(late)? {
+            Ok(socket) => Ok(Box::new(socket)),
+            Err(UpgradeError::Io(error)) => Err(unreachable(error)),
+            Err(UpgradeError::Refused(status)) => {
+                Err(ConnectError::Http { address: self.address.to_string().into(), status })
             }
-        })
+        }
     }
 
-    /// The handshake; the link then runs on a task of its own.
     async fn register(
         &self,
-        mut transport: impl Transport,
+        mut transport: Box<dyn Transport>,
         deadline: Instant,
-    ) -> Result<Link, ConnectError> {
+        held: Option<(&Hold, Option<u64>)>,
+    ) -> Result<Dialled, ConnectError> {
         let terms = Terms {
             versions: self.versions.clone(),
             deadline,
             timeout: self.config.handshake_timeout,
             close_timeout: self.config.close_timeout,
             stop: self.stop.clone(),
+            outbox: self.config.outbox,
         };
-        let agreement = handshake::client(&mut transport, &terms, &self.registration).await?;
+        let script = handshake::client(&mut transport, &terms, &self.registration, held);
+        Ok(match script.await? {
+            Registered::Fresh(agreement) => Dialled::Fresh(transport, Box::new(agreement)),
+            Registered::Resumed { last_seq, hold } => {
+                Dialled::Resumed(Resumption { transport, last_seq, hold })
+            }
+        })
+    }
+
+    /// A link over a finished handshake, and what runs it.
+    pub(super) fn link(
+        &self,
+        transport: Box<dyn Transport>,
+        agreement: Agreement,
+    ) -> (Link, Driver) {
         let link = Link::new(agreement, self.registration.peer.role, self.config.clone());
         let driver = Driver::new(transport, link.clone(), Arc::clone(&self.routes));
-        tokio::spawn(async move {
-            let (_, rest) = driver.run().await;
-            rest.finish().await;
-        });
-        Ok(link)
+        (link, driver)
     }
 
     fn deadline(&self) -> Instant {

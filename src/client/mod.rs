@@ -4,20 +4,22 @@ mod backoff;
 mod builder;
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use backoff::Backoff;
 pub use backoff::Reconnect;
 pub use builder::ClientBuilder;
-use builder::Dialer;
+use builder::{Dialer, Dialled};
 
 use crate::close::{Closed, ClosedBy, Reason};
 use crate::error::ConnectError;
-use crate::link::Link;
+use crate::handshake::Hold;
+use crate::link::{Driver, Link, Recover, Resumption};
 
 /// A client that does the work, known by its id.
 #[derive(Debug)]
@@ -64,7 +66,9 @@ impl Control {
 /// # Behaviour
 ///
 /// - When the link ends, whoever ended it, the client dials again after a delay (see
-///   [`Reconnect`]) and registers anew. That is a new [`Link`]: requests of the old one have failed
+///   [`Reconnect`]) and registers anew. A link with a
+///   [session](ClientBuilder::sessions) does not end with its socket: the client dials again and
+///   resumes it. That is a new [`Link`]: requests of the old one have failed
 ///   and are not sent again, and what its peer knew of it may be gone.
 /// - It stops for good when it is [closed](Self::close), and after a refused token, a version
 ///   refusal or a replacement by a newer link with its id.
@@ -170,7 +174,7 @@ impl Client {
     }
 }
 
-/// The client's own task: dials, waits for the end of the link, dials again.
+/// The client's own task: dials, runs the link to its end, dials again.
 struct Task {
     dialer: Dialer,
     backoff: Backoff,
@@ -181,20 +185,29 @@ struct Task {
 impl Task {
     async fn run(mut self) {
         let error = loop {
-            let outcome = self.dialer.dial().await;
-            if self.stop.token.is_cancelled() {
-                if let Ok(link) = outcome {
-                    self.hang_up(&link).await;
+            let mut next = self.dialer.dial(None).await;
+            // A link that ends may leave its successor behind: the master did not know the session
+            // any more, and the client has registered on the same socket.
+            let failure = loop {
+                match next {
+                    Ok(Dialled::Fresh(transport, agreement)) => {
+                        let (link, driver) = self.dialer.link(transport, *agreement);
+                        match self.hold(link, driver).await {
+                            End::Final(error) => break Err(error),
+                            End::Lost(failure) => break Ok(failure),
+                            End::Replaced(dialled) => next = Ok(dialled),
+                        }
+                    }
+                    // There was no session to go on with.
+                    Ok(Dialled::Resumed(_)) => break Ok(ended("resumed without a session")),
+                    Err(_) if self.stop.token.is_cancelled() => break Err(None),
+                    Err(error) if error.is_final() => break Err(Some(error)),
+                    Err(error) => break Ok(error),
                 }
-                break None;
-            }
-            let failure = match outcome {
-                Ok(link) => match self.hold(link).await {
-                    End::Final(error) => break error,
-                    End::Lost(failure) => failure,
-                },
-                Err(error) if error.is_final() => break Some(error),
-                Err(error) => error,
+            };
+            let failure = match failure {
+                Ok(failure) => failure,
+                Err(error) => break error,
             };
             let Some(delay) = self.backoff.next() else { break Some(failure) };
             tracing::info!(error = %failure, ?delay, "no link, trying again");
@@ -205,37 +218,54 @@ impl Task {
         self.state.send_replace(State::Stopped(Stopped { error }));
     }
 
-    /// Holds a link to its end.
-    async fn hold(&mut self, link: Link) -> End {
+    /// Runs a link to its end.
+    async fn hold(&mut self, link: Link, driver: Driver) -> End {
         self.backoff.connected();
         self.state.send_replace(State::Connected(link.clone()));
-        let closed = tokio::select! {
-            closed = link.closed() => closed,
-            () = self.stop.token.cancelled() => {
-                self.hang_up(&link).await;
-                return End::Final(None);
+        let stop = self.stop.clone();
+        let mut redial = Redial { dialer: &self.dialer, backoff: &mut self.backoff, found: None };
+        let (closed, rest) = {
+            let mut running = pin!(driver.run(&mut redial));
+            tokio::select! {
+                ended = &mut running => ended,
+                () = stop.token.cancelled() => {
+                    link.close(stop.reason.get().map_or("", Reason::as_str));
+                    running.await
+                }
             }
         };
+        let found = redial.found.take();
         self.backoff.disconnected();
+        // Handlers that still run hold nobody up.
+        tokio::spawn(rest.finish());
+        if stop.token.is_cancelled() {
+            return End::Final(None);
+        }
         self.state.send_replace(State::Connecting);
-        let reason = closed.reason.as_str();
-        if closed.by == ClosedBy::Remote && closed.reason.is_final() {
-            End::Final(Some(if reason == Reason::REPLACED {
-                ConnectError::Replaced
-            } else if reason.starts_with(Reason::VERSION) {
-                ConnectError::Version(crate::version::VersionError::Refused(closed.reason))
-            } else {
-                ConnectError::Authentication(closed.reason)
-            }))
-        } else {
-            End::Lost(ConnectError::Ended(closed))
+        match found {
+            Some(Ok(dialled)) => End::Replaced(dialled),
+            Some(Err(error)) if error.is_final() => End::Final(Some(error)),
+            _ if closed.by == ClosedBy::Remote && closed.reason.is_final() => {
+                End::Final(Some(refusal(closed)))
+            }
+            _ => End::Lost(ConnectError::Ended(closed)),
         }
     }
+}
 
-    async fn hang_up(&self, link: &Link) -> Closed {
-        let reason = self.stop.reason.get().map_or("", Reason::as_str);
-        link.close(reason);
-        link.closed().await
+fn ended(reason: &str) -> ConnectError {
+    ConnectError::Ended(Closed::lost(reason))
+}
+
+/// The refusal that a final reason stands for.
+fn refusal(closed: Closed) -> ConnectError {
+    let reason = closed.reason.as_str();
+    if reason == Reason::REPLACED {
+        ConnectError::Replaced
+    } else if reason.starts_with(Reason::VERSION) {
+        ConnectError::Version(crate::version::VersionError::Refused(closed.reason))
+    } else {
+        ConnectError::Authentication(closed.reason)
     }
 }
 
@@ -243,6 +273,58 @@ impl Task {
 enum End {
     Final(Option<ConnectError>),
     Lost(ConnectError),
+    /// The session is gone at the master, and the client has a new one.
+    Replaced(Dialled),
+}
+
+/// Where a client's link gets its next socket from: it dials.
+struct Redial<'a> {
+    dialer: &'a Dialer,
+    backoff: &'a mut Backoff,
+    /// What dialling came to when it was no socket for the session.
+    found: Option<Result<Dialled, ConnectError>>,
+}
+
+impl Recover for Redial<'_> {
+    async fn takeover(&mut self) -> Resumption {
+        std::future::pending().await
+    }
+
+    async fn recover(
+        &mut self,
+        cut: &Closed,
+        hold: &Hold,
+        last_seq: Option<u64>,
+    ) -> Result<Resumption, Closed> {
+        let dialling = async {
+            loop {
+                let Some(delay) = self.backoff.next() else { return Err(cut.clone()) };
+                tracing::info!(?delay, "trying to resume");
+                sleep(delay).await;
+                match self.dialer.dial(Some((hold, last_seq))).await {
+                    Ok(Dialled::Resumed(resumption)) => return Ok(resumption),
+                    Ok(fresh) => {
+                        self.found = Some(Ok(fresh));
+                        let reason = "The master does not know the session any more";
+                        return Err(Closed::lost(reason));
+                    }
+                    Err(error) if error.is_final() => {
+                        let reason = error.to_string();
+                        self.found = Some(Err(error));
+                        return Err(Closed::lost(reason));
+                    }
+                    Err(error) => tracing::info!(%error, "not resumed"),
+                }
+            }
+        };
+        match timeout(hold.timeout, dialling).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                let reason = format!("Not resumed within {:?}: {}", hold.timeout, cut.reason);
+                Err(Closed::lost(reason))
+            }
+        }
+    }
 }
 
 impl fmt::Debug for Client {

@@ -11,9 +11,12 @@ pub struct Config {
     pub request_timeout: Duration,
     /// From the accepted or dialled socket to `ready`: 5 seconds.
     pub handshake_timeout: Duration,
-    /// Between two WebSocket pings: 5 seconds. A peer that sends or takes not a byte for two of
-    /// these is given up, so a dead one is noticed after two to three.
+    /// Between two WebSocket pings or heartbeats: 5 seconds. A peer that sends or takes not a byte
+    /// for two of these is given up, so a dead one is noticed after two to three. Where sessions
+    /// are spoken, the master's holds for both.
     pub heartbeat_interval: Duration,
+    /// How long a master holds a session after a cut: 60 seconds. Clients learn it at `ready`.
+    pub session_timeout: Duration,
     /// How long a closing link waits for the peer's close frame: 2 seconds.
     pub close_timeout: Duration,
     /// Longest frame in bytes, either way: 1 MiB.
@@ -35,6 +38,7 @@ impl Default for Config {
             request_timeout: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(5),
             heartbeat_interval: Duration::from_secs(5),
+            session_timeout: Duration::from_secs(60),
             close_timeout: Duration::from_secs(2),
             max_frame: 1 << 20,
             outbox: 1 << 20,

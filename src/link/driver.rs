@@ -1,5 +1,8 @@
+use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -10,17 +13,24 @@ use super::inbox::{Inbox, QueuedEvent};
 use super::pending::Answer;
 use super::router::{RequestRoute, Routes};
 use super::socket::{Event, Socket};
-use super::{Link, error_response};
+use super::{Link, LinkState, error_response};
 use crate::close::{CloseCode, Closed, ClosedBy, Reason};
 use crate::error::{RemoteError, TransportError};
-use crate::session::{Liveness, Verdict};
-use crate::transport::{Incoming, Transport};
-use crate::wire::{Class, Close, Frame, Response, Text, decode, is_name};
+use crate::handshake::{self, Hold};
+use crate::message::Role;
+use crate::session::{AckError, Liveness, Taken, Verdict};
+use crate::transport::{self, Incoming, Transport};
+use crate::wire::{
+    Class, Close, Continue, Draft, Frame, Heartbeat, Response, Text, decode, is_name,
+};
 
 /// What works behind the handles of one link: owns the socket, reads, writes, runs the handlers.
+///
+/// It owns the session too, in every dialect: at any time at most one socket works on it. What an
+/// older socket still holds is dropped with it, so nothing of it can act on the session any more.
 #[derive(Debug)]
-pub(crate) struct Driver<T> {
-    socket: Socket<T>,
+pub(crate) struct Driver {
+    socket: Socket<Box<dyn Transport>>,
     work: Work,
 }
 
@@ -33,12 +43,13 @@ struct Work {
     stage: Stage,
 }
 
-/// What becomes of a request that comes in.
+/// How near its end a link is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// It is handled.
     Open,
-    /// It is dropped: nothing can be answered any more.
+    /// The peer has said that it closes: the end of the socket is meant.
+    Disconnecting,
+    /// Requests are dropped: nothing can be answered any more.
     Closing,
 }
 
@@ -46,35 +57,103 @@ enum Stage {
 #[derive(Debug)]
 pub(crate) struct Rest(Work);
 
-impl<T: Transport> Driver<T> {
-    pub(crate) fn new(transport: T, link: Link, routes: Arc<Routes>) -> Self {
+/// Where a link gets its next socket from.
+pub(crate) trait Recover: Send {
+    /// A socket that takes the session over while the present one still works. Cancel safe.
+    fn takeover(&mut self) -> impl Future<Output = Resumption> + Send;
+
+    /// A socket after the last one was cut, or how the session ends. `last_seq` is the last number
+    /// that this side has received.
+    fn recover(
+        &mut self,
+        cut: &Closed,
+        hold: &Hold,
+        last_seq: Option<u64>,
+    ) -> impl Future<Output = Result<Resumption, Closed>> + Send;
+}
+
+/// A link that ends with its socket.
+#[derive(Debug)]
+pub(crate) struct Unrecoverable;
+
+impl Recover for Unrecoverable {
+    async fn takeover(&mut self) -> Resumption {
+        std::future::pending().await
+    }
+
+    async fn recover(
+        &mut self,
+        cut: &Closed,
+        _: &Hold,
+        _: Option<u64>,
+    ) -> Result<Resumption, Closed> {
+        Err(cut.clone())
+    }
+}
+
+/// A socket to go on with.
+pub(crate) struct Resumption {
+    pub(crate) transport: Box<dyn Transport>,
+    /// The last number that the peer has received.
+    pub(crate) last_seq: Option<u64>,
+    pub(crate) hold: Hold,
+}
+
+/// Why a socket is no longer served.
+enum Break {
+    /// The link has ended.
+    Ended(Closed),
+    /// The socket is lost, and the session is held.
+    Cut(Closed),
+    /// Another socket takes over.
+    TakenOver(Resumption),
+}
+
+impl Driver {
+    pub(crate) fn new(transport: Box<dyn Transport>, link: Link, routes: Arc<Routes>) -> Self {
         let inbox = Inbox::new(routes);
         let work = Work { link, inbox, liveness: Liveness::default(), stage: Stage::Open };
         Self { socket: Socket::new(transport), work }
     }
 
     /// Runs the link to its end. The handlers of what was received may go on after it.
-    pub(crate) async fn run(mut self) -> (Closed, Rest) {
-        let closed = self.serve().await;
-        let closed = self.part(closed).await;
+    pub(crate) async fn run(mut self, recover: &mut impl Recover) -> (Closed, Rest) {
+        let closed = loop {
+            let resumption = match self.serve(recover).await {
+                Break::Ended(closed) => break self.part(closed).await,
+                Break::TakenOver(resumption) => Ok(resumption),
+                Break::Cut(cut) => self.hold(recover, cut).await,
+            };
+            match resumption.map(|resumption| self.go_on(resumption)) {
+                Ok(Ok(())) => {}
+                Ok(Err(fault)) => {
+                    let reason = format!("Impossible acknowledgement: {fault}");
+                    break self.part(Closed::local(CloseCode::PROTOCOL, reason)).await;
+                }
+                Err(closed) => break closed,
+            }
+        };
         self.work.link.shared().conclude(closed.clone());
         (closed, Rest(self.work))
     }
 
-    /// The life of the link: until somebody closes it or the socket fails.
-    async fn serve(&mut self) -> Closed {
+    /// The life of a socket: until somebody closes the link, the socket fails, or another one
+    /// takes over.
+    async fn serve(&mut self, recover: &mut impl Recover) -> Break {
         let Self { socket, work } = self;
         let link = work.link.clone();
         let shared = link.shared();
-        let every = shared.config().heartbeat_interval;
+        let every = work.heartbeat_interval();
         let mut heartbeat = interval_at(Instant::now() + every, every);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            // The heartbeat first: it is rare, and a busy link must not put it off. Then what has
-            // been received, before more is taken in. The socket last: it is nearly always ready.
+            // The heartbeat first: it is rare, and a busy link must not put it off. So is a socket
+            // that takes over. Then what has been received, before more is taken in. The socket
+            // last: it is nearly always ready.
             let end = tokio::select! {
                 biased;
                 _ = heartbeat.tick() => work.beat(socket),
+                resumption = recover.takeover() => return Break::TakenOver(resumption),
                 () = work.inbox.work(&link) => None,
                 event = socket.next(shared) => match event {
                     Event::Incoming(incoming) => work.receive(incoming),
@@ -83,11 +162,62 @@ impl<T: Transport> Driver<T> {
                 },
             };
             if let Some(closed) = end {
-                return closed;
+                return work.judge(socket, closed);
+            }
+            if shared.with_session(|session| session.is_acknowledgement_due()) {
+                socket.show_life();
             }
             // A peer that never pauses leaves the other tasks of this thread their turn.
             consume_budget().await;
         }
+    }
+
+    /// Without a socket: handlers go on, and what is sent waits.
+    async fn hold(
+        &mut self,
+        recover: &mut impl Recover,
+        cut: Closed,
+    ) -> Result<Resumption, Closed> {
+        let work = &mut self.work;
+        let link = work.link.clone();
+        let shared = link.shared();
+        // A peer that is alive after all learns from the end of the socket that it was given up.
+        self.socket = Socket::new(Box::new(transport::Gone));
+        let Some(hold) = shared.hold() else { return Err(cut) };
+        let (last_seq, held) = shared.with_session(|s| (s.last_received(), s.held()));
+        let now = Instant::now();
+        let until = now.checked_add(hold.timeout).unwrap_or(now + Duration::from_secs(86_400));
+        shared.set_state(LinkState::Resuming { cut: cut.clone(), held, until });
+        tracing::info!(peer = %link.describe_peer(), %cut, held, "the socket is lost, holding the session");
+        let mut recovering = pin!(recover.recover(&cut, &hold, last_seq));
+        loop {
+            tokio::select! {
+                biased;
+                closed = shared.close_wanted() => return Err(closed),
+                resumption = &mut recovering => return resumption,
+                () = work.inbox.work(&link) => {}
+            }
+        }
+    }
+
+    /// Goes on over another socket. The present one is dropped, with whatever it holds.
+    fn go_on(&mut self, resumption: Resumption) -> Result<(), AckError> {
+        let Resumption { mut transport, last_seq, hold } = resumption;
+        transport.set_limit(usize::MAX);
+        let shared = self.work.link.shared();
+        self.socket = Socket::new(transport);
+        self.work.liveness = Liveness::default();
+        if shared.us() == Role::Master {
+            let (last, dialect) = shared.with_session(|s| (s.acknowledge(), *s.dialect()));
+            let answer = handshake::cont(last, &hold, &dialect, shared.peer());
+            if let Ok(draft) = Draft::protocol(Continue::TYPE, &answer) {
+                self.socket.say_first(draft.number(None));
+            }
+        }
+        let again = shared.resumed(last_seq, hold)?;
+        shared.set_state(LinkState::Resumed { again });
+        tracing::info!(peer = %self.work.link.describe_peer(), again, "the session goes on");
+        Ok(())
     }
 
     /// The end of the link: says why, unless the peer did, and waits for the peer to hang up.
@@ -101,7 +231,7 @@ impl<T: Transport> Driver<T> {
         shared.finish(&closed, closed.by == ClosedBy::Local);
         if closed.by == ClosedBy::Lost {
             socket.say_nothing();
-            return work.last_words(socket, closed);
+            return closed;
         }
         // A peer's `close` message carries no code; its close frame, still to come, may.
         let code = if closed.by == ClosedBy::Local { closed.code } else { CloseCode::NORMAL };
@@ -135,14 +265,40 @@ impl<T: Transport> Driver<T> {
 }
 
 impl Work {
+    fn heartbeat_interval(&self) -> Duration {
+        let shared = self.link.shared();
+        shared.hold().map_or(shared.config().heartbeat_interval, |hold| hold.heartbeat_interval)
+    }
+
+    /// Whether the end of a socket is the end of its link.
+    fn judge<T: Transport>(&mut self, socket: &mut Socket<T>, closed: Closed) -> Break {
+        let closed = match closed.by {
+            ClosedBy::Lost => self.last_words(socket, closed),
+            _ => closed,
+        };
+        let resumes = self.link.shared().with_session(|session| session.dialect().resumes());
+        // A `close` message is meant. A close frame alone is not, unless its reason says so or the
+        // peer had prepared for it: a proxy may have sent it.
+        let meant = match closed.by {
+            ClosedBy::Local => true,
+            ClosedBy::Lost => false,
+            ClosedBy::Remote => {
+                self.stage == Stage::Disconnecting
+                    || closed.code == CloseCode::AUTHENTICATION
+                    || closed.reason.is_final()
+            }
+        };
+        if meant || !resumes { Break::Ended(closed) } else { Break::Cut(closed) }
+    }
+
     fn beat<T: Transport>(&mut self, socket: &mut Socket<T>) -> Option<Closed> {
         let shared = self.link.shared();
         let traffic = socket.traffic();
-        let every = shared.config().heartbeat_interval;
+        let every = self.heartbeat_interval();
         let writing = socket.is_writing(shared);
         match self.liveness.beat(traffic.received, traffic.sent, writing) {
             Verdict::Ask => {
-                socket.ping();
+                socket.show_life();
                 None
             }
             Verdict::Silent => Some(Closed::lost(format!("Not a byte came for {:?}", every * 2))),
@@ -170,12 +326,19 @@ impl Work {
             Ok(frame) => frame,
             Err(error) => return Some(malformed(error)),
         };
+        let resumes = self.link.shared().with_session(|session| session.dialect().resumes());
+        if resumes && frame.kind == Heartbeat::TYPE {
+            return self.heartbeat(&frame);
+        }
         let seq = match frame.numbered() {
             Ok(seq) => seq,
             Err(error) => return Some(malformed(error)),
         };
-        if let Err(error) = self.link.shared().with_session(|session| session.receive(seq)) {
-            return Some(malformed(error));
+        let taken = self.link.shared().with_session(|session| session.receive(seq, text.len()));
+        match taken {
+            Ok(Taken::New) => {}
+            Ok(Taken::Again) => return None,
+            Err(error) => return Some(malformed(error)),
         }
         match frame.class() {
             Class::Response(_) => self.response(text, &frame),
@@ -185,12 +348,26 @@ impl Work {
             }
             Class::Request(name) => return self.request(name, seq, &frame, text.len()),
             Class::Event(name) => return self.event(name, text, &frame),
-            Class::Protocol(Close::TYPE) => return Some(self.close(&frame)),
+            Class::Protocol(Close::TYPE) => {
+                self.stage = Stage::Disconnecting;
+                return Some(self.close(&frame));
+            }
             Class::Protocol(kind) => {
                 return Some(malformed(format_args!("unexpected type {kind:?} after ready")));
             }
         }
         None
+    }
+
+    fn heartbeat(&mut self, frame: &Frame<'_>) -> Option<Closed> {
+        let fault = match decode::<Heartbeat>(frame.data.get()) {
+            Ok(heartbeat) => match self.link.shared().acknowledged(heartbeat.seq) {
+                Ok(()) => return None,
+                Err(error) => error.to_string(),
+            },
+            Err(error) => error.to_string(),
+        };
+        Some(Closed::local(CloseCode::PROTOCOL, format!("Invalid heartbeat: {fault}")))
     }
 
     fn response(&mut self, text: &Text, frame: &Frame<'_>) {

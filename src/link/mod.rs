@@ -7,6 +7,7 @@ mod pending;
 mod router;
 mod shared;
 mod socket;
+mod state;
 
 use std::fmt;
 use std::future::Future;
@@ -17,14 +18,15 @@ use semver::Version;
 use serde_json::value::RawValue;
 
 pub use config::Config;
-pub(crate) use driver::Driver;
+pub(crate) use driver::{Driver, Recover, Resumption, Unrecoverable};
 pub(crate) use router::Routes;
 pub use router::{Ctx, Router};
 use shared::Shared;
+pub use state::{LinkState, States};
 
 use crate::close::{CloseCode, Closed, cut};
 use crate::error::{DecodeError, EventError, RequestError, SendError};
-use crate::handshake::{Agreement, Peer};
+use crate::handshake::{Agreement, Hold, Peer};
 use crate::message::{Direction, Event, Request, Role, Since};
 use crate::wire::{Draft, EncodeError, decode, without_seq};
 
@@ -157,6 +159,11 @@ impl Link {
         self.shared.closed().await
     }
 
+    /// What state the link is in, and each further one.
+    pub fn states(&self) -> States {
+        States::new(self.shared.states())
+    }
+
     /// Whether the link has ended.
     pub fn is_closed(&self) -> bool {
         self.shared.end().is_some()
@@ -195,6 +202,15 @@ impl Link {
     /// same peer.
     pub fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
+    /// How the link outlives its socket; `None` where it does not.
+    pub(crate) fn hold(&self) -> Option<Hold> {
+        self.shared.hold()
+    }
+
+    pub(crate) fn renews_token(&self) -> bool {
+        self.shared.with_session(|session| session.dialect().renews_token)
     }
 
     pub(crate) fn describe_peer(&self) -> String {
@@ -276,8 +292,10 @@ mod tests {
             let version = Version::new(2, 0, 0);
             let peer = Peer { role, id: None, name: None, agent, version: version.clone() };
             let session = Session::continuing(Dialect::PLAIN, last_sent);
-            let link = Link::new(Agreement { session, peer, version }, us, Config::default());
-            tokio::spawn(Driver::new(transport, link.clone(), Arc::default()).run());
+            let agreement = Agreement { session, peer, version, hold: None };
+            let link = Link::new(agreement, us, Config::default());
+            let driver = Driver::new(Box::new(transport), link.clone(), Arc::default());
+            tokio::spawn(async move { driver.run(&mut Unrecoverable).await });
             link
         };
         [end(one, Role::Master, Role::Control), end(other, Role::Control, Role::Master)]

@@ -1,25 +1,27 @@
 //! What the handles of a link and its driver share.
 
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use futures::task::AtomicWaker;
 use semver::Version;
-use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError};
+use tokio::sync::{AcquireError, Semaphore, SemaphorePermit, TryAcquireError, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::config::Config;
 use super::pending::{Answer, Pending, Waiting};
-use super::{Ignored, error_response};
+use super::{Ignored, LinkState, error_response};
 use crate::close::{CloseCode, Closed};
 use crate::error::{Delivery, EventError, RemoteError, RequestError};
-use crate::handshake::{Agreement, Peer};
+use crate::handshake::{Agreement, Hold, Peer};
 use crate::message::Role;
-use crate::session::{Exhausted, Queued, Session};
-use crate::wire::{Close, Draft, EncodeError, Text};
+use crate::session::{AckError, Exhausted, Session};
+use crate::transport::Outgoing;
+use crate::wire::{Close, Draft, EncodeError, Heartbeat, Text};
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -28,6 +30,9 @@ pub(crate) struct Shared {
     version: Version,
     config: Config,
     session: Mutex<Stream>,
+    /// How the link outlives its socket; `None` where it does not.
+    hold: Mutex<Option<Hold>>,
+    state: watch::Sender<LinkState>,
     pending: Pending,
     /// One permit for each request that may still be made.
     slots: Semaphore,
@@ -77,12 +82,14 @@ impl From<Exhausted> for Refused {
 
 impl Shared {
     pub(crate) fn new(agreement: Agreement, us: Role, config: Config) -> Self {
-        let Agreement { session, peer, version } = agreement;
+        let Agreement { session, peer, version, hold } = agreement;
         Self {
             us,
             peer,
             version,
             session: Mutex::new(Stream::Open(session)),
+            hold: Mutex::new(hold),
+            state: watch::Sender::new(LinkState::Connected),
             pending: Pending::default(),
             slots: Semaphore::new(config.requests_in_flight),
             room: Semaphore::new(config.outbox),
@@ -111,7 +118,7 @@ impl Shared {
 
     async fn exchange(&self, draft: Draft) -> Result<Answer, RequestError> {
         self.fits(&draft).map_err(crate::error::SendError::from)?;
-        let _slot = self.slots.acquire().await.map_err(|_| self.undelivered())?;
+        let _slot = permits(&self.slots, 1).await.map_err(|_| self.undelivered())?;
         let room = self.room_for(&draft).await.map_err(|_| self.undelivered())?;
         let waiting = self.ask(draft, room).ok_or_else(|| self.undelivered())?;
         match waiting.outcome().await {
@@ -143,7 +150,7 @@ impl Shared {
     /// Waits until an answer may be written as JSON; for as long as the permit lives, no other is.
     /// `None` when the link has ended.
     pub(crate) async fn turn_to_answer(&self) -> Option<SemaphorePermit<'_>> {
-        self.answering.acquire().await.ok()
+        permits(&self.answering, 1).await.ok()
     }
 
     /// Queues a response, when there is room for it. A link that ends meanwhile needs none.
@@ -205,14 +212,65 @@ impl Shared {
 
     async fn room_for(&self, draft: &Draft) -> Result<SemaphorePermit<'_>, Refused> {
         let bytes = u32::try_from(draft.bytes()).unwrap_or(u32::MAX);
-        self.room.acquire_many(bytes).await.map_err(|_| Refused::Closed)
+        permits(&self.room, bytes).await.map_err(|_| Refused::Closed)
     }
 
     /// The next frame for the socket; its room is free again.
     pub(crate) fn next_to_write(&self) -> Option<Text> {
-        let Queued { text, bytes } = self.stream().session().next_to_write()?;
-        self.room.add_permits(bytes);
+        let (text, room) = self.stream().session().next_to_write()?;
+        self.room.add_permits(room);
         Some(text)
+    }
+
+    /// What shows the peer that this side lives.
+    pub(crate) fn sign_of_life(&self) -> Outgoing {
+        let mut stream = self.stream();
+        let session = stream.session();
+        if !session.dialect().resumes() {
+            return Outgoing::Ping;
+        }
+        let heartbeat = Heartbeat { seq: session.acknowledge() };
+        match Draft::protocol(Heartbeat::TYPE, &heartbeat) {
+            Ok(draft) => Outgoing::Text(draft.number(None)),
+            Err(_) => Outgoing::Ping,
+        }
+    }
+
+    /// The peer has all frames up to `seq`.
+    pub(crate) fn acknowledged(&self, seq: Option<u64>) -> Result<(), AckError> {
+        let room = self.with_session(|session| session.acknowledged(seq))?;
+        self.room.add_permits(room);
+        Ok(())
+    }
+
+    /// The session goes on over a new socket, and the peer has all frames up to `seq`. Says how
+    /// many frames go out again.
+    pub(crate) fn resumed(&self, seq: Option<u64>, hold: Hold) -> Result<usize, AckError> {
+        let (room, again) = self.with_session(|session| session.resumed(seq))?;
+        self.room.add_permits(room);
+        *self.hold.lock().unwrap_or_else(PoisonError::into_inner) = Some(hold);
+        Ok(again)
+    }
+
+    pub(crate) fn hold(&self) -> Option<Hold> {
+        self.hold.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_state(&self, state: LinkState) {
+        self.state.send_replace(state);
+    }
+
+    pub(crate) fn states(&self) -> watch::Receiver<LinkState> {
+        self.state.subscribe()
+    }
+
+    /// Waits until this side wants to close. For the driver's task only.
+    pub(crate) async fn close_wanted(&self) -> Closed {
+        poll_fn(|cx| {
+            self.driver.register(cx.waker());
+            self.close_asked().cloned().map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
     }
 
     pub(crate) fn is_idle(&self) -> bool {
@@ -247,7 +305,9 @@ impl Shared {
     /// The end: everybody who waits is told, once.
     pub(crate) fn conclude(&self, closed: Closed) {
         self.finish(&closed, false);
-        let _ = self.end.set(closed);
+        if self.end.set(closed.clone()).is_ok() {
+            self.set_state(LinkState::Ended(closed));
+        }
         self.pending.close(|seq| {
             let written = self.with_session(|session| session.was_written(seq));
             self.lost(if written { Delivery::Unknown } else { Delivery::NotDelivered })
@@ -336,5 +396,16 @@ impl Shared {
     fn stream(&self) -> MutexGuard<'_, Stream> {
         // Nothing panics while the lock is held.
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes `count` permits, in turn with whoever waits already.
+///
+/// What is free is taken without waiting: tokio's own wait is also pending when the task has used
+/// up its share of time, and a handler that is done would then hold its place for nothing.
+async fn permits(from: &Semaphore, count: u32) -> Result<SemaphorePermit<'_>, AcquireError> {
+    match from.try_acquire_many(count) {
+        Ok(permits) => Ok(permits),
+        Err(_) => from.acquire_many(count).await,
     }
 }

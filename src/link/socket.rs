@@ -6,6 +6,7 @@ use super::shared::Shared;
 use crate::close::{CloseCode, Reason};
 use crate::error::TransportError;
 use crate::transport::{Incoming, Outgoing, Traffic, Transport};
+use crate::wire::Text;
 
 /// Messages that are read before what they led to is written.
 const BURST: u32 = 64;
@@ -17,7 +18,9 @@ pub(crate) struct Socket<T> {
     transport: T,
     /// Messages read since the last write.
     reads: u32,
-    ping_due: bool,
+    /// Goes out before everything else: the answer to a client that resumes.
+    first: Option<Text>,
+    sign_due: bool,
     unflushed: bool,
     farewell: Farewell,
     /// Why nothing can be written any more. What was received may still be read.
@@ -51,7 +54,8 @@ impl<T: Transport> Socket<T> {
         Self {
             transport,
             reads: 0,
-            ping_due: false,
+            first: None,
+            sign_due: false,
             unflushed: false,
             farewell: Farewell::No,
             broken: None,
@@ -63,9 +67,14 @@ impl<T: Transport> Socket<T> {
         poll_fn(|cx| self.poll(cx, shared)).await
     }
 
-    /// Asks the peer for a sign of life.
-    pub(crate) fn ping(&mut self) {
-        self.ping_due = true;
+    /// Shows the peer a sign of life that it answers or that acknowledges what it sent.
+    pub(crate) fn show_life(&mut self) {
+        self.sign_due = true;
+    }
+
+    /// Sends `text` before everything that is queued.
+    pub(crate) fn say_first(&mut self, text: Text) {
+        self.first = Some(text);
     }
 
     /// Sends a close frame behind what is queued.
@@ -134,11 +143,13 @@ impl<T: Transport> Socket<T> {
         cx: &mut Context<'_>,
         shared: &Shared,
     ) -> Poll<Result<(), TransportError>> {
-        while self.ping_due || !shared.is_idle() {
+        while self.first.is_some() || self.sign_due || !shared.is_idle() {
             ready!(self.transport.poll_ready(cx))?;
             self.unflushed = true;
-            if mem::take(&mut self.ping_due) {
-                self.transport.send(Outgoing::Ping)?;
+            if let Some(text) = self.first.take() {
+                self.transport.send(Outgoing::Text(text))?;
+            } else if mem::take(&mut self.sign_due) {
+                self.transport.send(shared.sign_of_life())?;
             } else if let Some(text) = shared.next_to_write() {
                 self.transport.send(Outgoing::Text(text))?;
             }

@@ -14,6 +14,7 @@ use crate::handshake::{Authenticate, Registration};
 use crate::link::{Config, Router, Routes};
 use crate::secret::Secret;
 use crate::version::Versions;
+use crate::wire::Dialect;
 
 /// Sets up a [`Master`].
 #[must_use = "a builder does nothing until `build`"]
@@ -23,6 +24,7 @@ pub struct MasterBuilder {
     versions: Versions,
     token: Option<Secret>,
     authenticate: Option<Authenticate>,
+    dialect: Dialect,
     on_change: Option<OnChange>,
 }
 
@@ -34,6 +36,7 @@ impl MasterBuilder {
             versions: Versions::default(),
             token: None,
             authenticate: None,
+            dialect: Dialect::PLAIN,
             on_change: None,
         }
     }
@@ -60,6 +63,16 @@ impl MasterBuilder {
     /// The versions of clients that are let in, instead of those that are compatible by semver.
     pub fn accept_versions(mut self, range: VersionReq) -> Self {
         self.versions = self.versions.accepting(range);
+        self
+    }
+
+    /// What to speak with clients that do not ask for this library's sessions: plain unless told
+    /// otherwise, [`Dialect::SESSION`] for real Clusterio slaves and controls.
+    ///
+    /// A master that listens serves both side by side whatever this says: `/plain/api/socket` and
+    /// `/session/api/socket` speak what their name says.
+    pub fn dialect(mut self, dialect: Dialect) -> Self {
+        self.dialect = dialect;
         self
     }
 
@@ -107,6 +120,8 @@ impl MasterBuilder {
             config: self.config,
             versions: self.versions,
             authenticate: gate(self.token, self.authenticate),
+            dialect: self.dialect,
+            sessions: Mutex::default(),
             registry: Mutex::new(Registry::default()),
             announcing: Mutex::new(()),
             on_change: self.on_change,

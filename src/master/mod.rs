@@ -2,6 +2,7 @@
 
 mod builder;
 mod registry;
+mod sessions;
 #[cfg(feature = "hyper")]
 mod upgrade;
 
@@ -18,15 +19,18 @@ use tokio_util::task::TaskTracker;
 
 pub use builder::MasterBuilder;
 use registry::{Membership, Registry};
+use sessions::{Found, Sessions};
 
 use crate::close::{CloseCode, Closed, Reason};
-use crate::error::HandshakeError;
-use crate::handshake::{self, Authenticate, Terms};
-use crate::link::{Config, Driver, Link, Routes};
+use crate::error::{HandshakeError, TransportError};
+use crate::handshake::{self, Agreement, Arrival, Authenticate, SessionTerms, Terms};
+use crate::link::{Config, Driver, Link, Resumption, Routes, Unrecoverable};
 use crate::message::Role;
+use crate::secret::Secret;
 use crate::transport::Transport;
 use crate::transport::websocket::{self, Stream, WebSocket};
 use crate::version::Versions;
+use crate::wire::Dialect;
 
 /// How long a listener that cannot accept waits before it tries again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -51,7 +55,10 @@ struct Inner {
     config: Config,
     versions: Versions,
     authenticate: Option<Authenticate>,
+    /// What is spoken where neither path nor header ask for another.
+    dialect: Dialect,
     registry: Mutex<Registry>,
+    sessions: Mutex<Sessions>,
     /// Held while a change is made and told, so that changes are told in their order.
     announcing: Mutex<()>,
     on_change: Option<OnChange>,
@@ -133,11 +140,12 @@ impl Master {
     async fn open(&self, stream: TcpStream) -> Result<(), OpenError> {
         let deadline = self.deadline();
         stream.set_nodelay(true).map_err(OpenError::Io)?;
-        let upgrade = websocket::accept(stream, self.inner.config.max_frame);
-        let upgrade = self.inner.stop.run_until_cancelled(timeout_at(deadline, upgrade));
+        let Inner { config, dialect, stop, .. } = &*self.inner;
+        let upgrade = websocket::accept(stream, config.max_frame, *dialect);
+        let upgrade = stop.run_until_cancelled(timeout_at(deadline, upgrade));
         let upgraded = upgrade.await.ok_or(OpenError::Shutdown)?;
-        let socket = upgraded.map_err(|_| OpenError::Slow)??;
-        self.attach_until(socket, deadline).await?;
+        let (socket, dialect) = upgraded.map_err(|_| OpenError::Slow)??;
+        self.attach_until(Box::new(socket), dialect, deadline).await?;
         Ok(())
     }
 
@@ -152,7 +160,8 @@ impl Master {
     ///
     /// Dropped before it is ready, the transport is dropped too.
     pub async fn attach(&self, transport: impl Transport) -> Result<Link, HandshakeError> {
-        self.attach_until(transport, self.deadline()).await
+        let dialect = if transport.is_extended() { Dialect::SEQLINK } else { self.inner.dialect };
+        self.attach_until(Box::new(transport), dialect, self.deadline()).await
     }
 
     /// The same for a byte stream on which an application's own HTTP server has already made the
@@ -162,36 +171,86 @@ impl Master {
     ///
     /// As [`attach`](Self::attach).
     pub async fn attach_upgraded(&self, stream: impl Stream) -> Result<Link, HandshakeError> {
+        self.attach_socket(stream, self.inner.dialect).await
+    }
+
+    pub(crate) async fn attach_socket(
+        &self,
+        stream: impl Stream,
+        dialect: Dialect,
+    ) -> Result<Link, HandshakeError> {
         let deadline = self.deadline();
         let socket = WebSocket::upgraded(stream, self.inner.config.max_frame).await;
-        self.attach_until(socket, deadline).await
+        self.attach_until(Box::new(socket), dialect, deadline).await
     }
 
     async fn attach_until(
         &self,
-        mut transport: impl Transport,
+        mut transport: Box<dyn Transport>,
+        dialect: Dialect,
         deadline: Instant,
     ) -> Result<Link, HandshakeError> {
-        let inner = &self.inner;
+        let Inner { config, versions, authenticate, stop, .. } = &*self.inner;
         let terms = Terms {
-            versions: inner.versions.clone(),
+            versions: versions.clone(),
             deadline,
-            timeout: inner.config.handshake_timeout,
-            close_timeout: inner.config.close_timeout,
-            stop: inner.stop.clone(),
+            timeout: config.handshake_timeout,
+            close_timeout: config.close_timeout,
+            stop: stop.clone(),
+            outbox: config.outbox,
         };
-        let authenticate = inner.authenticate.as_ref();
-        let agreement = handshake::server(&mut transport, &terms, authenticate).await?;
+        let session = SessionTerms {
+            dialect,
+            timeout: config.session_timeout,
+            heartbeat_interval: config.heartbeat_interval,
+            token: sessions::fresh_token,
+        };
+        let find = |token: &Secret| self.sessions(|sessions| sessions.find(token));
+        let arrival =
+            handshake::server(&mut transport, &terms, &session, authenticate.as_ref(), find);
+        match arrival.await? {
+            Arrival::Fresh(agreement) => Ok(self.start(transport, agreement)),
+            Arrival::Resume { seat, last_seq } => self.hand_over(transport, seat, last_seq).await,
+        }
+    }
+
+    /// A link over a finished handshake, on a task of its own.
+    fn start(&self, transport: Box<dyn Transport>, agreement: Agreement) -> Link {
+        let inner = &self.inner;
+        let hold = agreement.hold.clone();
         let link = Link::new(agreement, Role::Master, inner.config.clone());
         let driver = Driver::new(transport, link.clone(), Arc::clone(&inner.routes));
+        let sockets = hold.map(|hold| self.sessions(|s| s.open(&hold, link.clone())));
         let member = self.join(&link);
         inner.links.spawn(async move {
-            let (_, rest) = driver.run().await;
+            let (_, rest) = match sockets {
+                Some(mut sockets) => driver.run(&mut sockets).await,
+                None => driver.run(&mut Unrecoverable).await,
+            };
             drop(member);
             // The link has ended; nobody waits for handlers that still run.
             tokio::spawn(rest.finish());
         });
-        Ok(link)
+        link
+    }
+
+    /// Brings a socket to the link whose session it goes on with.
+    async fn hand_over(
+        &self,
+        transport: Box<dyn Transport>,
+        found: Found,
+        last_seq: Option<u64>,
+    ) -> Result<Link, HandshakeError> {
+        let mut hold = found.hold.clone();
+        if found.link.renews_token() {
+            hold.token = self.sessions(|sessions| sessions.renew(&found));
+        }
+        let resumption = Resumption { transport, last_seq, hold };
+        match found.sockets.send(resumption).await {
+            Ok(()) => Ok(found.link),
+            // The session has ended in this moment: the client finds that out when it dials again.
+            Err(_) => Err(HandshakeError::Transport(TransportError::Ended)),
+        }
     }
 
     fn join(&self, link: &Link) -> Member {
@@ -215,6 +274,7 @@ impl Master {
 
     fn leave(&self, link: &Link, closed: Closed) {
         let _order = self.inner.announcing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.sessions(|sessions| sessions.close(link));
         if self.registry(|registry| registry.leave(link)) {
             self.announce(Change::Left(link.clone(), closed));
         }
@@ -276,6 +336,10 @@ impl Master {
 
     fn registry<T>(&self, act: impl FnOnce(&mut Registry) -> T) -> T {
         act(&mut self.inner.registry.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn sessions<T>(&self, act: impl FnOnce(&mut Sessions) -> T) -> T {
+        act(&mut self.inner.sessions.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn deadline(&self) -> Instant {

@@ -17,10 +17,8 @@ impl Master {
             *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
             return response;
         }
-        let response = match websocket::switch(request) {
-            Ok(response) => response,
-            Err(refusal) => return refusal,
-        };
+        let (response, dialect) = websocket::switch(request, self.inner.dialect);
+        let Some(dialect) = dialect else { return response };
         let upgraded = hyper::upgrade::on(request);
         let master = self.clone();
         self.inner.doors.spawn(async move {
@@ -28,7 +26,7 @@ impl Master {
             let Some(upgraded) = stop.run_until_cancelled(upgraded).await else { return };
             match upgraded {
                 Ok(stream) => {
-                    if let Err(error) = master.attach_upgraded(TokioIo::new(stream)).await {
+                    if let Err(error) = master.attach_socket(TokioIo::new(stream), dialect).await {
                         tracing::info!(%error, "a connection came to no link");
                     }
                 }

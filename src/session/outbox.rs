@@ -1,27 +1,35 @@
 use std::collections::VecDeque;
 
-use super::Exhausted;
+use super::{AckError, Exhausted};
 use crate::wire::{Draft, MAX_SEQ, Text};
 
-/// A numbered frame that waits to be written.
+/// A numbered frame.
 #[derive(Debug)]
-pub struct Queued {
-    /// The frame.
-    pub text: Text,
+struct Queued {
+    text: Text,
     /// What it takes of the outbox's limit: the [`Draft::bytes`] of its draft.
-    pub bytes: usize,
+    bytes: usize,
 }
 
-/// Numbered frames that wait to be written, in order.
+/// Numbered frames that the peer has not acknowledged, in order.
+///
+/// ```text
+///  acknowledged │ written │ waiting │
+///            first      written   last_sent
+/// ```
 #[derive(Debug)]
 pub(super) struct Outbox {
-    waiting: VecDeque<Queued>,
+    frames: VecDeque<Queued>,
+    /// How many of them have been given to the present socket.
+    written: usize,
     last_sent: u64,
+    /// The highest number that was ever given to a socket.
+    seen: u64,
 }
 
 impl Outbox {
     pub(super) fn new(last_sent: u64) -> Self {
-        Self { waiting: VecDeque::new(), last_sent }
+        Self { frames: VecDeque::new(), written: 0, last_sent, seen: last_sent }
     }
 
     /// Uses up a number without a frame in the queue.
@@ -36,25 +44,66 @@ impl Outbox {
     pub(super) fn push(&mut self, draft: Draft) -> Result<u64, Exhausted> {
         let seq = self.count()?;
         let bytes = draft.bytes();
-        self.waiting.push_back(Queued { text: draft.number(Some(seq)), bytes });
+        self.frames.push_back(Queued { text: draft.number(Some(seq)), bytes });
         Ok(seq)
     }
 
-    pub(super) fn pop(&mut self) -> Option<Queued> {
-        let queued = self.waiting.pop_front();
-        if self.waiting.is_empty() {
-            // A burst must not keep its room for as long as the link lives.
-            self.waiting.shrink_to(64);
+    /// The next frame for the present socket; it stays until it is acknowledged.
+    pub(super) fn write(&mut self) -> Option<Text> {
+        let text = self.frames.get(self.written)?.text.clone();
+        self.written += 1;
+        self.seen = self.seen.max(self.last_written());
+        Some(text)
+    }
+
+    /// Lets go of the frames up to `seq`; says how much room that makes.
+    pub(super) fn acknowledge(&mut self, seq: u64) -> Result<usize, AckError> {
+        if seq > self.seen {
+            return Err(AckError { got: seq, sent: self.seen });
         }
-        queued
+        let mut room = 0;
+        while self.first() <= seq
+            && let Some(frame) = self.frames.pop_front()
+        {
+            room += frame.bytes;
+            // Less than what an earlier socket has carried may be written on the present one.
+            self.written = self.written.saturating_sub(1);
+        }
+        if self.frames.is_empty() {
+            // A burst must not keep its room for as long as the link lives.
+            self.frames.shrink_to(64);
+        }
+        Ok(room)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+    /// A new socket: everything that is not acknowledged goes out again. Says how many of these
+    /// frames an earlier socket has carried.
+    pub(super) fn rewind(&mut self) -> usize {
+        self.written = 0;
+        self.frames.len().min(usize::try_from(self.seen + 1 - self.first()).unwrap_or(usize::MAX))
     }
 
-    /// The number of the last frame that was taken out.
-    pub(super) fn written(&self) -> u64 {
-        self.last_sent - self.waiting.len() as u64
+    /// Whether nothing waits to be written.
+    pub(super) fn is_idle(&self) -> bool {
+        self.written == self.frames.len()
+    }
+
+    /// How many frames are held.
+    pub(super) fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    pub(super) fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    /// The number of the last frame that the present socket was given.
+    pub(super) fn last_written(&self) -> u64 {
+        self.first() + self.written as u64 - 1
+    }
+
+    /// The number of the first frame that is held.
+    fn first(&self) -> u64 {
+        self.last_sent + 1 - self.frames.len() as u64
     }
 }

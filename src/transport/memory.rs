@@ -50,6 +50,7 @@ pub struct Memory {
     end: End,
     limit: usize,
     traffic: Traffic,
+    extended: bool,
 }
 
 /// Cuts or silences a pair while both ends are in use.
@@ -58,14 +59,25 @@ pub struct Cable {
     wire: Arc<Mutex<Wire>>,
 }
 
-/// Two ends that are connected to each other.
+/// Two ends that are connected to each other. Over them a master speaks the dialect that it is set
+/// to, plain unless told otherwise.
 pub fn pair() -> (Memory, Memory) {
+    connected(false)
+}
+
+/// Two ends that have agreed to speak sessions, as this library's own peers do over a WebSocket.
+pub fn session_pair() -> (Memory, Memory) {
+    connected(true)
+}
+
+fn connected(extended: bool) -> (Memory, Memory) {
     let wire = Arc::new(Mutex::new(Wire::default()));
     let end = |end| Memory {
         wire: Arc::clone(&wire),
         end,
         limit: usize::MAX,
         traffic: Traffic::default(),
+        extended,
     };
     (end(End::A), end(End::B))
 }
@@ -243,6 +255,10 @@ impl Transport for Memory {
 
     fn set_limit(&mut self, bytes: usize) {
         self.limit = bytes;
+    }
+
+    fn is_extended(&self) -> bool {
+        self.extended
     }
 }
 

@@ -70,6 +70,75 @@ pub trait Transport: Send + 'static {
 
     /// The longest message in bytes that is taken from the peer from now on.
     fn set_limit(&mut self, bytes: usize);
+
+    /// Whether both ends have agreed to speak sessions with this library's extensions.
+    fn is_extended(&self) -> bool {
+        false
+    }
+}
+
+impl std::fmt::Debug for dyn Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Transport").field("traffic", &self.traffic()).finish_non_exhaustive()
+    }
+}
+
+impl Transport for Box<dyn Transport> {
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Incoming, TransportError>> {
+        (**self).poll_receive(cx)
+    }
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
+        (**self).poll_ready(cx)
+    }
+
+    fn send(&mut self, message: Outgoing) -> Result<(), TransportError> {
+        (**self).send(message)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
+        (**self).poll_flush(cx)
+    }
+
+    fn traffic(&self) -> Traffic {
+        (**self).traffic()
+    }
+
+    fn set_limit(&mut self, bytes: usize) {
+        (**self).set_limit(bytes);
+    }
+
+    fn is_extended(&self) -> bool {
+        (**self).is_extended()
+    }
+}
+
+/// A transport that has ended: what a link has between two sockets.
+#[derive(Debug)]
+pub(crate) struct Gone;
+
+impl Transport for Gone {
+    fn poll_receive(&mut self, _: &mut Context<'_>) -> Poll<Result<Incoming, TransportError>> {
+        Poll::Ready(Err(TransportError::Ended))
+    }
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
+        Poll::Ready(Err(TransportError::Ended))
+    }
+
+    fn send(&mut self, _: Outgoing) -> Result<(), TransportError> {
+        Err(TransportError::Ended)
+    }
+
+    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
+        Poll::Ready(Err(TransportError::Ended))
+    }
+
+    fn traffic(&self) -> Traffic {
+        Traffic::default()
+    }
+
+    fn set_limit(&mut self, _: usize) {}
 }
 
 /// Receives one message. Cancel safe.

@@ -12,9 +12,12 @@ mod limits;
 mod text;
 
 pub use decode::{DecodeError, decode};
-pub use dialect::{Dialect, HandshakeSeq};
+pub use dialect::{Dialect, HandshakeSeq, LostSocket};
 pub use draft::{Draft, EncodeError};
 pub use frame::{Class, Frame, FrameError, Response, without_seq};
-pub use handshake::{Close, Hello, Ready, RegisterControl, RegisterSlave};
+pub use handshake::{
+    Account, Close, Continue, Heartbeat, Hello, Invalidate, Nothing, Ready, RegisterControl,
+    RegisterSlave, Resume, Seconds,
+};
 pub use limits::{MAX_DEPTH, MAX_NAME, MAX_SEQ, MAX_TYPE, describe, is_name, too_deep};
 pub use text::Text;

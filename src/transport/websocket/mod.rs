@@ -47,6 +47,8 @@ pub struct WebSocket<S> {
     /// The longest message that is sent or taken.
     max_frame: usize,
     limit: usize,
+    /// The upgrade agreed on sessions with this library's extensions.
+    extended: bool,
 }
 
 /// What is left to be read.
@@ -73,7 +75,7 @@ impl<S: Stream> WebSocket<S> {
 
     fn over(stream: WebSocketStream<Metered<S>>, max_frame: usize) -> Self {
         let reading = Reading::Messages;
-        Self { stream, reading, close_sent: false, max_frame, limit: max_frame }
+        Self { stream, reading, close_sent: false, max_frame, limit: max_frame, extended: false }
     }
 
     fn fault(&mut self, error: Error) -> TransportError {
@@ -181,6 +183,10 @@ impl<S: Stream> Transport for WebSocket<S> {
         self.limit = bytes.min(self.max_frame);
         let allowance = (bytes < self.max_frame).then_some(bytes);
         self.stream.get_mut().set_allowance(allowance);
+    }
+
+    fn is_extended(&self) -> bool {
+        self.extended
     }
 }
 

@@ -10,15 +10,30 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, ToSocketAddrs, lookup_host};
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::handshake::machine::TryParse as _;
 use tokio_tungstenite::tungstenite::handshake::server::{create_response, write_response};
-use tokio_tungstenite::tungstenite::http::{HeaderValue, Request, Response, StatusCode, Uri};
+use tokio_tungstenite::tungstenite::http::{
+    HeaderMap, HeaderValue, Request, Response, StatusCode, Uri,
+};
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{self, Error, client::IntoClientRequest as _};
 
 use super::metered::Metered;
 use super::{Stream, WebSocket, config};
+use crate::wire::Dialect;
 
 /// The path of a master's endpoint, below whatever prefix its base address has.
 const PATH: &str = "/api/socket";
+
+/// Speaks plain, whatever the master is set to.
+const PLAIN_PATH: &str = "/plain/api/socket";
+
+/// Speaks the session generation, whatever the master is set to.
+const SESSION_PATH: &str = "/session/api/socket";
+
+/// Asks for sessions with this library's extensions, and agrees to them. A header and no WebSocket
+/// subprotocol: a client that offers subprotocols fails where the server selects none, and a real
+/// Clusterio master selects none.
+const HEADER: &str = "seqlink-session";
+const HEADER_VALUE: HeaderValue = HeaderValue::from_static("1");
 
 /// The longest request head that is read.
 const MAX_HEAD: usize = 16 * 1024;
@@ -35,23 +50,26 @@ pub(crate) enum UpgradeError {
     Refused(u16),
 }
 
-/// Makes a WebSocket of an HTTP request for [`PATH`]; every other request gets an HTTP error that
-/// says what was expected.
+/// Makes a WebSocket of an HTTP request for [`PATH`] or one of the two that name a dialect; every
+/// other request gets an HTTP error that says what was expected. Says the dialect to speak, which
+/// is `setting` unless path or header ask for another.
 pub(crate) async fn accept<S: Stream>(
     mut stream: S,
     max_frame: usize,
-) -> Result<WebSocket<S>, UpgradeError> {
+    setting: Dialect,
+) -> Result<(WebSocket<S>, Dialect), UpgradeError> {
     let (verdict, rest) = match read_request(&mut stream).await? {
-        Ok((request, rest)) => (judge(&request), rest),
+        Ok((request, rest)) => (judge(&request, setting), rest),
         Err(refusal) => (Err(refusal), Vec::new()),
     };
     match verdict {
-        Ok(response) => {
+        Ok((response, dialect)) => {
             let mut head = Vec::new();
             write_response(&mut head, &response).map_err(io::Error::other)?;
             stream.write_all(&head).await?;
             stream.flush().await?;
-            Ok(WebSocket::after_upgrade(stream, rest, Role::Server, max_frame).await)
+            let socket = WebSocket::after_upgrade(stream, rest, Role::Server, max_frame).await;
+            Ok((socket, dialect))
         }
         Err(refusal) => {
             stream.write_all(refusal.response().as_bytes()).await?;
@@ -118,12 +136,34 @@ async fn read_request(stream: &mut impl Stream) -> io::Result<Result<RequestHead
     }
 }
 
-fn judge(request: &Request<()>) -> Result<Response<()>, Refusal> {
-    if request.uri().path() != PATH {
-        let text = "Not here: a master's WebSocket is at /api/socket.";
-        return Err(Refusal { status: StatusCode::NOT_FOUND, text });
-    }
+type Accepted = (Response<()>, Dialect);
+
+fn judge(request: &Request<()>, setting: Dialect) -> Result<Accepted, Refusal> {
+    let setting = match request.uri().path() {
+        PATH => setting,
+        PLAIN_PATH => return Ok((upgrade(request)?, Dialect::PLAIN)),
+        SESSION_PATH => Dialect::SESSION,
+        _ => {
+            let text = "Not here: a master's WebSocket is at /api/socket.";
+            return Err(Refusal { status: StatusCode::NOT_FOUND, text });
+        }
+    };
+    let mut response = upgrade(request)?;
+    let dialect = agree(request.headers(), response.headers_mut(), setting);
+    Ok((response, dialect))
+}
+
+fn upgrade(request: &Request<()>) -> Result<Response<()>, Refusal> {
     create_response(request).map_err(|error| refusal(&error))
+}
+
+/// Agrees to this library's sessions when the request asks for them.
+fn agree(request: &HeaderMap, response: &mut HeaderMap, setting: Dialect) -> Dialect {
+    if request.get(HEADER) != Some(&HEADER_VALUE) {
+        return setting;
+    }
+    response.insert(HEADER, HEADER_VALUE);
+    Dialect::SEQLINK
 }
 
 fn refusal(error: &Error) -> Refusal {
@@ -148,20 +188,28 @@ fn refusal(error: &Error) -> Refusal {
 }
 
 /// Makes the answer to a request that reached an application's own HTTP server: the switch to a
-/// WebSocket, or an HTTP error with a text for people.
+/// WebSocket and the dialect to speak on it, or an HTTP error with a text for people.
 #[cfg(feature = "hyper")]
-#[expect(clippy::result_large_err, reason = "both sides are the response to send")]
-pub(crate) fn switch<B>(request: &Request<B>) -> Result<Response<String>, Response<String>> {
+pub(crate) fn switch<B>(
+    request: &Request<B>,
+    setting: Dialect,
+) -> (Response<String>, Option<Dialect>) {
     use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
-    create_response_with_body(request, String::new).map_err(|error| {
-        let refusal = refusal(&error);
-        let mut response = Response::new(refusal.text.to_owned() + "\n");
-        *response.status_mut() = refusal.status;
-        for (name, value) in refusal.headers() {
-            response.headers_mut().insert(*name, HeaderValue::from_static(value));
+    match create_response_with_body(request, String::new) {
+        Ok(mut response) => {
+            let dialect = agree(request.headers(), response.headers_mut(), setting);
+            (response, Some(dialect))
         }
-        response
-    })
+        Err(error) => {
+            let refusal = refusal(&error);
+            let mut response = Response::new(refusal.text.to_owned() + "\n");
+            *response.status_mut() = refusal.status;
+            for (name, value) in refusal.headers() {
+                response.headers_mut().insert(*name, HeaderValue::from_static(value));
+            }
+            (response, None)
+        }
+    }
 }
 
 /// Where a master listens.
@@ -258,19 +306,27 @@ fn nowhere() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "the name stands for no address")
 }
 
-/// Makes a WebSocket of a connection to a master.
+/// Makes a WebSocket of a connection to a master. `sessions` asks for this library's own.
 pub(crate) async fn connect<S: Stream>(
     stream: S,
     address: &Address,
     max_frame: usize,
+    sessions: bool,
 ) -> Result<WebSocket<S>, UpgradeError> {
     let mut request = address.uri.clone().into_client_request().map_err(io::Error::other)?;
     let agent = HeaderValue::from_static(concat!("seqlink/", env!("CARGO_PKG_VERSION")));
     request.headers_mut().insert("user-agent", agent);
+    if sessions {
+        request.headers_mut().insert(HEADER, HEADER_VALUE);
+    }
     let config = config(max_frame);
     let stream = Metered::new(stream);
     match tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await {
-        Ok((stream, _)) => Ok(WebSocket::over(stream, max_frame)),
+        Ok((stream, response)) => {
+            let mut socket = WebSocket::over(stream, max_frame);
+            socket.extended = sessions && response.headers().get(HEADER) == Some(&HEADER_VALUE);
+            Ok(socket)
+        }
         Err(tungstenite::Error::Http(response)) => {
             Err(UpgradeError::Refused(response.status().as_u16()))
         }

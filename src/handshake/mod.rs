@@ -5,12 +5,17 @@
 //!         ◄── register_slave or register_control
 //!         ready ──────────────►
 //! ```
+//!
+//! A client that has a session to go on with says `resume` instead of registering. The master
+//! answers `continue`, which the link's own task sends, or `invalidate`, and then the client
+//! registers.
 
-use std::panic::AssertUnwindSafe;
+mod client;
+mod server;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use semver::Version;
 use serde::Serialize;
@@ -25,9 +30,10 @@ use crate::secret::Secret;
 use crate::session::Session;
 use crate::transport::{self, Incoming, Outgoing, Transport};
 use crate::version::{VersionError, Versions};
-use crate::wire::{
-    Close, Dialect, Draft, Frame, Hello, Ready, RegisterControl, RegisterSlave, Text,
-};
+use crate::wire::{Close, Dialect, Draft, Frame, Text};
+
+pub(crate) use client::{Registered, client};
+pub(crate) use server::{Arrival, SessionTerms, cont, server};
 
 /// Longest frame in bytes before `ready`.
 pub(crate) const MAX_FRAME: usize = 16 * 1024;
@@ -72,6 +78,8 @@ pub(crate) struct Terms {
     pub(crate) close_timeout: Duration,
     /// Ends the handshake because this side shuts down.
     pub(crate) stop: CancellationToken,
+    /// What this side holds for its peer before the peer has to acknowledge.
+    pub(crate) outbox: usize,
 }
 
 /// A handshake that came to `ready`.
@@ -81,34 +89,24 @@ pub(crate) struct Agreement {
     pub(crate) peer: Peer,
     /// The lower of the two versions.
     pub(crate) version: Version,
+    /// How the link outlives its socket; `None` where it does not.
+    pub(crate) hold: Option<Hold>,
 }
 
-/// The master's script. On an error the peer has been told.
-pub(crate) async fn server(
-    transport: &mut impl Transport,
-    terms: &Terms,
-    authenticate: Option<&Authenticate>,
-) -> Result<Agreement, HandshakeError> {
-    let mut script = Script::new(transport, terms);
-    match script.serve(authenticate).await {
-        Ok((peer, version)) => Ok(script.finish(peer, version)),
-        Err(error) => Err(script.refuse(error, Role::Master).await),
-    }
+/// What it takes to go on with a session over another socket.
+#[derive(Clone, Debug)]
+pub(crate) struct Hold {
+    pub(crate) token: Secret,
+    /// How long the master holds the session after a cut.
+    pub(crate) timeout: Duration,
+    pub(crate) heartbeat_interval: Duration,
 }
 
-/// A client's script. On an error the peer has been told.
-pub(crate) async fn client(
-    transport: &mut impl Transport,
-    terms: &Terms,
-    registration: &Registration,
-) -> Result<Agreement, HandshakeError> {
-    let mut script = Script::new(transport, terms);
-    match script.register(registration).await {
-        Ok((peer, version)) => Ok(script.finish(peer, version)),
-        Err(error) => Err(match script.refuse(error, registration.peer.role).await {
-            HandshakeError::Closed(closed) => refused(closed),
-            other => other,
-        }),
+impl Terms {
+    /// The peer's outbox holds what is not acknowledged: it learns at a quarter of its room, which
+    /// is taken to be as much as this side's.
+    fn session(&self, dialect: Dialect) -> Session {
+        Session::new(dialect).acknowledging_after(self.outbox / 4)
     }
 }
 
@@ -119,98 +117,15 @@ struct Script<'a, T> {
 }
 
 impl<'a, T: Transport> Script<'a, T> {
-    fn new(transport: &'a mut T, terms: &'a Terms) -> Self {
+    fn new(transport: &'a mut T, terms: &'a Terms, dialect: Dialect) -> Self {
         transport.set_limit(MAX_FRAME);
-        Self { transport, terms, session: Session::new(Dialect::PLAIN) }
+        let session = terms.session(dialect);
+        Self { transport, terms, session }
     }
 
-    fn finish(self, peer: Peer, version: Version) -> Agreement {
+    fn finish(self, peer: Peer, version: Version, hold: Option<Hold>) -> Agreement {
         self.transport.set_limit(usize::MAX);
-        Agreement { session: self.session, peer, version }
-    }
-
-    async fn serve(
-        &mut self,
-        authenticate: Option<&Authenticate>,
-    ) -> Result<(Peer, Version), HandshakeError> {
-        let ours = self.terms.versions.ours().to_string();
-        self.say(Hello::TYPE, &Hello { version: ours }).await?;
-
-        let expected = "register_slave or register_control";
-        let text = self.hear(expected).await?;
-        let frame = read(&text, expected)?;
-        let (role, id, name, register) = match &*frame.kind {
-            RegisterSlave::TYPE => {
-                let slave: RegisterSlave = data(&frame, RegisterSlave::TYPE)?;
-                let RegisterSlave { token, agent, version, id, name } = slave;
-                (Role::Slave, Some(id), Some(name), RegisterControl { token, agent, version })
-            }
-            RegisterControl::TYPE => {
-                (Role::Control, None, None, data(&frame, RegisterControl::TYPE)?)
-            }
-            _ => return Err(invalid(expected, HandshakeFault::Type)),
-        };
-        let RegisterControl { token, agent, version } = register;
-        let (theirs, negotiated) = self.negotiate(&version)?;
-        let peer = Peer { role, id, name, agent, version: theirs };
-        if let Some(authenticate) = authenticate {
-            let registration = Registration { peer: peer.clone(), token };
-            self.admit(authenticate, registration).await?;
-        }
-
-        self.say(Ready::TYPE, &Ready {}).await?;
-        Ok((peer, negotiated))
-    }
-
-    async fn register(&mut self, us: &Registration) -> Result<(Peer, Version), HandshakeError> {
-        let text = self.hear(Hello::TYPE).await?;
-        let frame = expect(&text, Hello::TYPE)?;
-        let hello: Hello = data(&frame, Hello::TYPE)?;
-        let (theirs, negotiated) = self.negotiate(&hello.version)?;
-
-        let (token, agent) = (us.token.clone(), us.peer.agent.clone());
-        let version = self.terms.versions.ours().to_string();
-        match (us.peer.id, &us.peer.name) {
-            (Some(id), Some(name)) => {
-                let slave = RegisterSlave { token, agent, version, id, name: name.clone() };
-                self.say(RegisterSlave::TYPE, &slave).await?;
-            }
-            _ => {
-                let control = RegisterControl { token, agent, version };
-                self.say(RegisterControl::TYPE, &control).await?;
-            }
-        }
-
-        let text = self.hear(Ready::TYPE).await?;
-        expect(&text, Ready::TYPE)?;
-        let agent = String::new();
-        let peer = Peer { role: Role::Master, id: None, name: None, agent, version: theirs };
-        Ok((peer, negotiated))
-    }
-
-    /// Asks the authenticator, which is the application's own code.
-    async fn admit(
-        &mut self,
-        authenticate: &Authenticate,
-        registration: Registration,
-    ) -> Result<(), HandshakeError> {
-        let asked = AssertUnwindSafe(async { authenticate(registration).await }).catch_unwind();
-        let verdict = tokio::select! {
-            biased;
-            () = self.terms.stop.cancelled() => {
-                return Err(HandshakeError::Shutdown(Reason::new("shutdown")));
-            }
-            verdict = timeout_at(self.terms.deadline, asked) => verdict,
-        };
-        let late = |_| HandshakeError::Timeout {
-            waiting_for: "verdict of the authenticator",
-            after: self.terms.timeout,
-        };
-        let verdict = verdict.map_err(late)?.unwrap_or_else(|_| {
-            tracing::error!("the authenticator panicked");
-            Err("the master's authenticator failed".to_owned())
-        });
-        verdict.map_err(|why| HandshakeError::Authentication(authentication_reason(&why)))
+        Agreement { session: self.session, peer, version, hold }
     }
 
     fn negotiate(&self, theirs: &str) -> Result<(Version, Version), HandshakeError> {
@@ -312,11 +227,6 @@ fn farewell(error: &HandshakeError, us: Role) -> Option<(CloseCode, Reason)> {
     })
 }
 
-fn authentication_reason(why: &str) -> Reason {
-    let start = Reason::AUTHENTICATION_FAILED;
-    if why.is_empty() { start.into() } else { format!("{start}: {why}").into() }
-}
-
 fn version_reason(error: &VersionError, us: Role) -> Option<Reason> {
     let (us, them) = match us {
         Role::Master => ("master", "client"),
@@ -333,19 +243,6 @@ fn version_reason(error: &VersionError, us: Role) -> Option<Reason> {
         }
         VersionError::Refused(_) => return None,
     })
-}
-
-/// A master that closes in the handshake has refused us; its reason says in which way.
-fn refused(closed: Closed) -> HandshakeError {
-    let reason = closed.reason.as_str();
-    if reason.starts_with(Reason::AUTHENTICATION_FAILED) || closed.code == CloseCode::AUTHENTICATION
-    {
-        HandshakeError::Authentication(closed.reason)
-    } else if reason.starts_with(Reason::VERSION) {
-        HandshakeError::Version(VersionError::Refused(closed.reason))
-    } else {
-        HandshakeError::Closed(closed)
-    }
 }
 
 fn invalid(expected: &'static str, fault: HandshakeFault) -> HandshakeError {

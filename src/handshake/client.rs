@@ -1,0 +1,161 @@
+use std::time::Duration;
+
+use semver::Version;
+
+use super::{
+    Agreement, HandshakeError, HandshakeFault, Hold, Peer, Registration, Script, Terms, data,
+    expect, invalid, read,
+};
+use crate::close::{CloseCode, Closed, Reason};
+use crate::message::Role;
+use crate::transport::Transport;
+use crate::version::VersionError;
+use crate::wire::{
+    Continue, Dialect, Hello, Invalidate, Nothing, Ready, RegisterControl, RegisterSlave, Resume,
+    Seconds,
+};
+
+/// What a client has after its handshake.
+#[derive(Debug)]
+pub(crate) enum Registered {
+    /// A session of its own.
+    Fresh(Agreement),
+    /// The session that it had: the master has all of its frames up to `last_seq`.
+    Resumed { last_seq: Option<u64>, hold: Hold },
+}
+
+/// A client's script. `held` is the session to go on with, and the last number that was received
+/// in it. On an error the peer has been told.
+pub(crate) async fn client(
+    transport: &mut impl Transport,
+    terms: &Terms,
+    registration: &Registration,
+    held: Option<(&Hold, Option<u64>)>,
+) -> Result<Registered, HandshakeError> {
+    let mut script = Script::new(transport, terms, Dialect::PLAIN);
+    match script.enter(registration, held).await {
+        Ok(Entered::Resumed(last_seq, hold)) => {
+            script.transport.set_limit(usize::MAX);
+            Ok(Registered::Resumed { last_seq, hold })
+        }
+        Ok(Entered::Fresh(peer, version, hold)) => {
+            Ok(Registered::Fresh(script.finish(peer, version, hold)))
+        }
+        Err(error) => Err(match script.refuse(error, registration.peer.role).await {
+            HandshakeError::Closed(closed) => refused(closed),
+            other => other,
+        }),
+    }
+}
+
+enum Entered {
+    Fresh(Peer, Version, Option<Hold>),
+    Resumed(Option<u64>, Hold),
+}
+
+impl<T: Transport> Script<'_, T> {
+    async fn enter(
+        &mut self,
+        us: &Registration,
+        held: Option<(&Hold, Option<u64>)>,
+    ) -> Result<Entered, HandshakeError> {
+        let text = self.hear(Hello::TYPE).await?;
+        let frame = expect(&text, Hello::TYPE)?;
+        let hello: Hello = data(&frame, Hello::TYPE)?;
+        let (theirs, negotiated) = self.negotiate(&hello.version)?;
+        let dialect = match (self.transport.is_extended(), hello.plugins) {
+            (true, _) => Dialect::SEQLINK,
+            (false, Some(_)) => Dialect::SESSION,
+            (false, None) => Dialect::PLAIN,
+        };
+        self.session = self.terms.session(dialect);
+        if let Some((hold, last_seq)) = held.filter(|_| dialect.resumes())
+            && let Some(resumed) = self.resume(hold, last_seq).await?
+        {
+            return Ok(resumed);
+        }
+        let hold = self.register(us, dialect).await?;
+        let agent = String::new();
+        let peer = Peer { role: Role::Master, id: None, name: None, agent, version: theirs };
+        Ok(Entered::Fresh(peer, negotiated, hold))
+    }
+
+    /// `None` when the master does not know the session any more.
+    async fn resume(
+        &mut self,
+        hold: &Hold,
+        last_seq: Option<u64>,
+    ) -> Result<Option<Entered>, HandshakeError> {
+        let session_token = hold.token.clone();
+        self.say(Resume::TYPE, &Resume { session_token, last_seq }).await?;
+        let expected = "continue or invalidate";
+        let text = self.hear(expected).await?;
+        let frame = read(&text, expected)?;
+        match &*frame.kind {
+            Continue::TYPE => {
+                let cont: Continue = data(&frame, Continue::TYPE)?;
+                let known = (cont.session_timeout, cont.heartbeat_interval);
+                let token = cont.session_token.unwrap_or_else(|| hold.token.clone());
+                let new = Hold { token, ..terms_of(known, hold.timeout, hold.heartbeat_interval) };
+                Ok(Some(Entered::Resumed(cont.last_seq, new)))
+            }
+            Invalidate::TYPE => Ok(None),
+            _ => Err(invalid(expected, HandshakeFault::Type)),
+        }
+    }
+
+    async fn register(
+        &mut self,
+        us: &Registration,
+        dialect: Dialect,
+    ) -> Result<Option<Hold>, HandshakeError> {
+        let (token, agent) = (us.token.clone(), us.peer.agent.clone());
+        let version = self.terms.versions.ours().to_string();
+        match (us.peer.id, us.peer.name.clone()) {
+            (Some(id), Some(name)) => {
+                let plugins = dialect.plugins.then_some(Nothing {});
+                let slave = RegisterSlave { token, agent, version, id, name, plugins };
+                self.say(RegisterSlave::TYPE, &slave).await?;
+            }
+            _ => {
+                let control = RegisterControl { token, agent, version };
+                self.say(RegisterControl::TYPE, &control).await?;
+            }
+        }
+        let text = self.hear(Ready::TYPE).await?;
+        let frame = expect(&text, Ready::TYPE)?;
+        let ready: Ready = data(&frame, Ready::TYPE)?;
+        let known = (ready.session_timeout, ready.heartbeat_interval);
+        // What Clusterio's programs take where nothing is said.
+        let (timeout, interval) = (Duration::from_secs(60), Duration::from_secs(15));
+        let held = ready.session_token.filter(|_| dialect.resumes());
+        Ok(held.map(|token| Hold { token, ..terms_of(known, timeout, interval) }))
+    }
+}
+
+fn terms_of(
+    (timeout, interval): (Option<Seconds>, Option<Seconds>),
+    timeout_else: Duration,
+    interval_else: Duration,
+) -> Hold {
+    // A timer needs some time between two of its ticks, whatever the master says.
+    let shortest = Duration::from_millis(10);
+    Hold {
+        token: "".into(),
+        timeout: timeout.map_or(timeout_else, |seconds| seconds.0),
+        heartbeat_interval: interval.map_or(interval_else, |seconds| seconds.0).max(shortest),
+    }
+}
+
+/// A master that closes in the handshake has refused us; its reason says in which way.
+fn refused(closed: Closed) -> HandshakeError {
+    let reason = closed.reason.as_str();
+    if reason.starts_with(Reason::AUTHENTICATION_FAILED) || closed.code == CloseCode::AUTHENTICATION
+    {
+        HandshakeError::Authentication(closed.reason)
+    } else if reason.starts_with(Reason::VERSION) {
+        HandshakeError::Version(VersionError::Refused(closed.reason))
+    } else {
+        HandshakeError::Closed(closed)
+    }
+}

@@ -1,0 +1,225 @@
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use semver::Version;
+use tokio::time::timeout_at;
+
+use super::{
+    Agreement, Authenticate, HandshakeError, HandshakeFault, Hold, Peer, Registration, Script,
+    Terms, data, invalid, read,
+};
+use crate::close::Reason;
+use crate::message::Role;
+use crate::secret::Secret;
+use crate::transport::Transport;
+use crate::wire::{
+    Account, Continue, Dialect, Hello, Invalidate, Nothing, Ready, RegisterControl, RegisterSlave,
+    Resume, Seconds,
+};
+
+/// What a client wants of a master.
+#[derive(Debug)]
+pub(crate) enum Arrival<S> {
+    /// A session of its own; it has got `ready`.
+    Fresh(Agreement),
+    /// To go on with the session at `seat`, of which it has all frames up to `last_seq`. It waits
+    /// for `continue`.
+    Resume { seat: S, last_seq: Option<u64> },
+}
+
+/// How a master holds sessions.
+pub(crate) struct SessionTerms {
+    pub(crate) dialect: Dialect,
+    pub(crate) timeout: Duration,
+    pub(crate) heartbeat_interval: Duration,
+    /// A new session token.
+    pub(crate) token: fn() -> Secret,
+}
+
+/// The master's script. `find` looks a session token up. On an error the peer has been told.
+pub(crate) async fn server<S>(
+    transport: &mut impl Transport,
+    terms: &Terms,
+    session: &SessionTerms,
+    authenticate: Option<&Authenticate>,
+    find: impl Fn(&Secret) -> Option<S>,
+) -> Result<Arrival<S>, HandshakeError> {
+    let mut script = Script::new(transport, terms, session.dialect);
+    match script.serve(session, authenticate, find).await {
+        Ok(Served::Resume(seat, last_seq)) => Ok(Arrival::Resume { seat, last_seq }),
+        Ok(Served::Ready(peer, version, hold)) => {
+            Ok(Arrival::Fresh(script.finish(peer, version, hold)))
+        }
+        Err(error) => Err(script.refuse(error, Role::Master).await),
+    }
+}
+
+/// The master's answer to a `resume`.
+pub(crate) fn cont(last_seq: Option<u64>, hold: &Hold, dialect: &Dialect, peer: &Peer) -> Continue {
+    let Offer { timeout, interval, account } = Offer::to(peer, hold);
+    let session_token = dialect.renews_token.then(|| hold.token.clone());
+    Continue {
+        last_seq,
+        session_timeout: timeout,
+        heartbeat_interval: interval,
+        session_token,
+        account,
+    }
+}
+
+enum Served<S> {
+    Ready(Peer, Version, Option<Hold>),
+    Resume(S, Option<u64>),
+}
+
+impl<T: Transport> Script<'_, T> {
+    async fn serve<S>(
+        &mut self,
+        session: &SessionTerms,
+        authenticate: Option<&Authenticate>,
+        find: impl Fn(&Secret) -> Option<S>,
+    ) -> Result<Served<S>, HandshakeError> {
+        let version = self.terms.versions.ours().to_string();
+        let plugins = session.dialect.plugins.then_some(Nothing {});
+        self.say(Hello::TYPE, &Hello { version, plugins }).await?;
+
+        let expected = "register_slave or register_control";
+        let mut text = self.hear(expected).await?;
+        if session.dialect.resumes() && read(&text, expected)?.kind == Resume::TYPE {
+            let resume: Resume = data(&read(&text, expected)?, Resume::TYPE)?;
+            if let Some(seat) = find(&resume.session_token) {
+                return Ok(Served::Resume(seat, resume.last_seq));
+            }
+            self.say(Invalidate::TYPE, &Invalidate {}).await?;
+            text = self.hear(expected).await?;
+        }
+        let frame = read(&text, expected)?;
+        let (role, id, name, register) = match &*frame.kind {
+            RegisterSlave::TYPE => {
+                let slave: RegisterSlave = data(&frame, RegisterSlave::TYPE)?;
+                let RegisterSlave { token, agent, version, id, name, .. } = slave;
+                (Role::Slave, Some(id), Some(name), RegisterControl { token, agent, version })
+            }
+            RegisterControl::TYPE => {
+                (Role::Control, None, None, data(&frame, RegisterControl::TYPE)?)
+            }
+            _ => return Err(invalid(expected, HandshakeFault::Type)),
+        };
+        let RegisterControl { token, agent, version } = register;
+        let (theirs, negotiated) = self.negotiate(&version)?;
+        let peer = Peer { role, id, name, agent, version: theirs };
+        if let Some(authenticate) = authenticate {
+            let registration = Registration { peer: peer.clone(), token };
+            self.admit(authenticate, registration).await?;
+        }
+        let hold = session.dialect.resumes().then(|| session.hold());
+        self.say(Ready::TYPE, &ready(hold.as_ref(), &peer)).await?;
+        Ok(Served::Ready(peer, negotiated, hold))
+    }
+
+    /// Asks the authenticator, which is the application's own code.
+    async fn admit(
+        &mut self,
+        authenticate: &Authenticate,
+        registration: Registration,
+    ) -> Result<(), HandshakeError> {
+        let asked = AssertUnwindSafe(async { authenticate(registration).await }).catch_unwind();
+        let verdict = tokio::select! {
+            biased;
+            () = self.terms.stop.cancelled() => {
+                return Err(HandshakeError::Shutdown(Reason::new("shutdown")));
+            }
+            verdict = timeout_at(self.terms.deadline, asked) => verdict,
+        };
+        let late = |_| HandshakeError::Timeout {
+            waiting_for: "verdict of the authenticator",
+            after: self.terms.timeout,
+        };
+        let verdict = verdict.map_err(late)?.unwrap_or_else(|_| {
+            tracing::error!("the authenticator panicked");
+            Err("the master's authenticator failed".to_owned())
+        });
+        verdict.map_err(|why: String| HandshakeError::Authentication(authentication_reason(&why)))
+    }
+}
+
+impl SessionTerms {
+    fn hold(&self) -> Hold {
+        let (timeout, heartbeat_interval) = (self.timeout, self.heartbeat_interval);
+        Hold { token: (self.token)(), timeout, heartbeat_interval }
+    }
+}
+
+fn ready(hold: Option<&Hold>, peer: &Peer) -> Ready {
+    let Some(hold) = hold else { return Ready::default() };
+    let Offer { timeout, interval, account } = Offer::to(peer, hold);
+    let session_token = Some(hold.token.clone());
+    Ready { session_token, session_timeout: timeout, heartbeat_interval: interval, account }
+}
+
+/// The terms of a session as the client's own version knows them.
+struct Offer {
+    timeout: Option<Seconds>,
+    interval: Option<Seconds>,
+    account: Option<Account>,
+}
+
+impl Offer {
+    /// Clusterio's clients refuse keys of a later version than theirs (measured).
+    fn to(peer: &Peer, hold: &Hold) -> Self {
+        let alpha = alpha(&peer.version);
+        let roles = alpha.is_none_or(|alpha| alpha >= 10).then(Vec::new);
+        let account = (peer.role == Role::Control && alpha.is_none_or(|alpha| alpha >= 5))
+            .then(|| Account { name: peer.agent.clone(), roles });
+        Self {
+            timeout: alpha.is_none_or(|alpha| alpha >= 9).then_some(Seconds(hold.timeout)),
+            interval: Some(Seconds(hold.heartbeat_interval)),
+            account,
+        }
+    }
+}
+
+/// Which alpha of 2.0.0 a version is; `None` for everything else.
+fn alpha(version: &Version) -> Option<u64> {
+    let is_two = (version.major, version.minor, version.patch) == (2, 0, 0);
+    let tag = version.pre.as_str().strip_prefix("alpha").filter(|_| is_two)?;
+    match tag.strip_prefix('.') {
+        Some(number) => number.parse().ok(),
+        None => tag.is_empty().then_some(0),
+    }
+}
+
+fn authentication_reason(why: &str) -> Reason {
+    let start = Reason::AUTHENTICATION_FAILED;
+    if why.is_empty() { start.into() } else { format!("{start}: {why}").into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_fits_the_clients_alpha() {
+        let text = |role, version: &str| {
+            let version = Version::parse(version).unwrap();
+            let peer = Peer { role, id: None, name: None, agent: "a".into(), version };
+            let (timeout, interval) = (Duration::from_secs(60), Duration::from_secs(15));
+            let hold = Hold { token: "t".into(), timeout, heartbeat_interval: interval };
+            serde_json::to_string(&ready(Some(&hold), &peer)).unwrap()
+        };
+        let old = r#"{"session_token":"t","heartbeat_interval":15"#;
+        let new = r#"{"session_token":"t","session_timeout":60,"heartbeat_interval":15"#;
+        for version in ["2.0.0-alpha", "2.0.0-alpha.0", "2.0.0-alpha.4"] {
+            assert_eq!(text(Role::Control, version), format!("{old}}}"), "{version}");
+        }
+        let named = r#","account":{"name":"a"}}"#;
+        assert_eq!(text(Role::Control, "2.0.0-alpha.8"), format!("{old}{named}"));
+        assert_eq!(text(Role::Control, "2.0.0-alpha.9"), format!("{new}{named}"));
+        let with_roles = r#","account":{"name":"a","roles":[]}}"#;
+        assert_eq!(text(Role::Control, "2.0.0-alpha.12"), format!("{new}{with_roles}"));
+        assert_eq!(text(Role::Slave, "2.0.0-alpha.12"), format!("{new}}}"));
+        assert_eq!(text(Role::Slave, "2.0.0-alpha.8"), format!("{old}}}"));
+        assert_eq!(text(Role::Slave, "2.0.0"), format!("{new}}}"));
+    }
+}
