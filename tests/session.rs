@@ -364,3 +364,47 @@ async fn a_resume_takes_over_from_a_living_socket() {
     assert_eq!(old.ended().await.frame, None, "it was dropped");
     assert_eq!(master.controls().len(), 1);
 }
+
+/// A session is proved by its whole token. A renewed one reaches the client with `continue`, which
+/// may be lost: the old one is good until the new one was shown.
+#[tokio::test]
+async fn a_session_is_proved_by_its_token() {
+    let master = Master::builder().build().unwrap();
+    let address = master.listen("127.0.0.1:0").await.unwrap();
+    let open = async || {
+        let mut raw = Raw::tcp(address).await;
+        let header = "\r\nSeqlink-Session: 1\r\n\r\n";
+        raw.http(&common::raw::upgrade("/api/socket").replace("\r\n\r\n", header)).await;
+        raw.json().await;
+        raw
+    };
+    let resume = async |token: &str| {
+        let mut raw = open().await;
+        let data = format!(r#"{{"session_token":"{token}","last_seq":null}}"#);
+        raw.text(&format!(r#"{{"seq":null,"type":"resume","data":{data}}}"#)).await;
+        let answer = raw.json().await;
+        (answer["type"].clone(), answer["data"]["session_token"].as_str().map(str::to_owned))
+    };
+    let mut raw = open().await;
+    let data = r#"{"agent":"a","version":"2.0.0"}"#;
+    raw.text(&format!(r#"{{"seq":null,"type":"register_control","data":{data}}}"#)).await;
+    let first = raw.json().await["data"]["session_token"].as_str().unwrap().to_owned();
+
+    let invalid = (json!("invalidate"), None);
+    let other = if first.ends_with('0') { '1' } else { '0' };
+    let forged = format!("{}{other}", &first[..first.len() - 1]);
+    for token in [forged.as_str(), &first[..16], &first[..first.len() - 1], "", "é", "zzzz"] {
+        assert_eq!(resume(token).await, invalid, "{token}");
+    }
+    let (kind, second) = resume(&first).await;
+    let second = second.unwrap();
+    assert!(kind == "continue" && second != first);
+    // `continue` was lost: the client knows only the first token.
+    let (kind, third) = resume(&first).await;
+    assert_eq!(kind, "continue");
+    assert_eq!(resume(&second).await, invalid, "it was never shown, and is replaced");
+    let (kind, fourth) = resume(&third.unwrap()).await;
+    assert_eq!(kind, "continue");
+    assert_eq!(resume(&first).await, invalid, "a newer one was shown");
+    assert_eq!(resume(&fourth.unwrap()).await.0, "continue");
+}

@@ -335,7 +335,7 @@ impl Dialer {
         };
         let script = handshake::client(&mut transport, &terms, &self.registration, held);
         Ok(match script.await? {
-            Registered::Fresh(agreement) => Dialled::Fresh(transport, Box::new(agreement)),
+            Registered::Fresh(agreement) => Dialled::Fresh(transport, agreement),
             Registered::Resumed { last_seq, hold } => {
                 Dialled::Resumed(Resumption { transport, last_seq, hold })
             }

@@ -19,7 +19,7 @@ use crate::wire::{
 #[derive(Debug)]
 pub(crate) enum Registered {
     /// A session of its own.
-    Fresh(Agreement),
+    Fresh(Box<Agreement>),
     /// The session that it had: the master has all of its frames up to `last_seq`.
     Resumed { last_seq: Option<u64>, hold: Hold },
 }
@@ -39,7 +39,7 @@ pub(crate) async fn client(
             Ok(Registered::Resumed { last_seq, hold })
         }
         Ok(Entered::Fresh(peer, version, hold)) => {
-            Ok(Registered::Fresh(script.finish(peer, version, hold)))
+            Ok(Registered::Fresh(Box::new(script.finish(peer, version, hold))))
         }
         Err(error) => Err(match script.refuse(error, registration.peer.role).await {
             HandshakeError::Closed(closed) => refused(closed),

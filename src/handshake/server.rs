@@ -22,7 +22,7 @@ use crate::wire::{
 #[derive(Debug)]
 pub(crate) enum Arrival<S> {
     /// A session of its own; it has got `ready`.
-    Fresh(Agreement),
+    Fresh(Box<Agreement>),
     /// To go on with the session at `seat`, of which it has all frames up to `last_seq`. It waits
     /// for `continue`.
     Resume { seat: S, last_seq: Option<u64> },
@@ -49,7 +49,7 @@ pub(crate) async fn server<S>(
     match script.serve(session, authenticate, find).await {
         Ok(Served::Resume(seat, last_seq)) => Ok(Arrival::Resume { seat, last_seq }),
         Ok(Served::Ready(peer, version, hold)) => {
-            Ok(Arrival::Fresh(script.finish(peer, version, hold)))
+            Ok(Arrival::Fresh(Box::new(script.finish(peer, version, hold))))
         }
         Err(error) => Err(script.refuse(error, Role::Master).await),
     }

@@ -209,7 +209,7 @@ impl Master {
         let arrival =
             handshake::server(&mut transport, &terms, &session, authenticate.as_ref(), find);
         match arrival.await? {
-            Arrival::Fresh(agreement) => Ok(self.start(transport, agreement)),
+            Arrival::Fresh(agreement) => Ok(self.start(transport, *agreement)),
             Arrival::Resume { seat, last_seq } => self.hand_over(transport, seat, last_seq).await,
         }
     }
