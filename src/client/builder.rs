@@ -349,7 +349,7 @@ impl Dialer {
         agreement: Agreement,
     ) -> (Link, Driver) {
         let link = Link::new(agreement, self.registration.peer.role, self.config.clone());
-        let driver = Driver::new(transport, link.clone(), Arc::clone(&self.routes));
+        let driver = Driver::new(transport, link.clone(), Arc::clone(&self.routes), None);
         (link, driver)
     }
 

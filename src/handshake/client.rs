@@ -39,7 +39,7 @@ pub(crate) async fn client(
             Ok(Registered::Resumed { last_seq, hold })
         }
         Ok(Entered::Fresh(peer, version, hold)) => {
-            Ok(Registered::Fresh(Box::new(script.finish(peer, version, hold))))
+            Ok(Registered::Fresh(Box::new(script.finish(None, peer, version, hold))))
         }
         Err(error) => Err(match script.refuse(error, registration.peer.role).await {
             HandshakeError::Closed(closed) => refused(closed),

@@ -85,6 +85,9 @@ pub(crate) struct Terms {
 /// A handshake that came to `ready`.
 #[derive(Debug)]
 pub(crate) struct Agreement {
+    /// What is still to be said before everything else: a master's `ready`. Its client finds the
+    /// link in the registry as soon as it knows of it.
+    pub(crate) first: Option<Text>,
     pub(crate) session: Session,
     pub(crate) peer: Peer,
     /// The lower of the two versions.
@@ -123,9 +126,15 @@ impl<'a, T: Transport> Script<'a, T> {
         Self { transport, terms, session }
     }
 
-    fn finish(self, peer: Peer, version: Version, hold: Option<Hold>) -> Agreement {
+    fn finish(
+        self,
+        first: Option<Text>,
+        peer: Peer,
+        version: Version,
+        hold: Option<Hold>,
+    ) -> Agreement {
         self.transport.set_limit(usize::MAX);
-        Agreement { session: self.session, peer, version, hold }
+        Agreement { first, session: self.session, peer, version, hold }
     }
 
     fn negotiate(&self, theirs: &str) -> Result<(Version, Version), HandshakeError> {
@@ -134,17 +143,20 @@ impl<'a, T: Transport> Script<'a, T> {
         Ok((theirs, negotiated))
     }
 
+    /// Numbers a handshake frame.
+    fn frame(&mut self, kind: &'static str, data: &impl Serialize) -> Result<Text, HandshakeError> {
+        let long = || TransportError::TooLong { limit: MAX_FRAME };
+        let draft = Draft::protocol(kind, data).map_err(|_| long())?;
+        let text = self.session.handshake(draft).map_err(|_| TransportError::Ended)?;
+        if text.len() > MAX_FRAME { Err(long().into()) } else { Ok(text) }
+    }
+
     async fn say(
         &mut self,
         kind: &'static str,
         data: &impl Serialize,
     ) -> Result<(), HandshakeError> {
-        let draft = Draft::protocol(kind, data)
-            .map_err(|_| TransportError::TooLong { limit: MAX_FRAME })?;
-        let text = self.session.handshake(draft).map_err(|_| TransportError::Ended)?;
-        if text.len() > MAX_FRAME {
-            return Err(TransportError::TooLong { limit: MAX_FRAME }.into());
-        }
+        let text = self.frame(kind, data)?;
         let sending = transport::send(self.transport, Outgoing::Text(text));
         let sending = self.terms.stop.run_until_cancelled(sending);
         let late =

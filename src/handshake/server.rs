@@ -15,13 +15,13 @@ use crate::secret::Secret;
 use crate::transport::Transport;
 use crate::wire::{
     Account, Continue, Dialect, Hello, Invalidate, Nothing, Ready, RegisterControl, RegisterSlave,
-    Resume, Seconds,
+    Resume, Seconds, Text,
 };
 
 /// What a client wants of a master.
 #[derive(Debug)]
 pub(crate) enum Arrival<S> {
-    /// A session of its own; it has got `ready`.
+    /// A session of its own; it waits for `ready`.
     Fresh(Box<Agreement>),
     /// To go on with the session at `seat`, of which it has all frames up to `last_seq`. It waits
     /// for `continue`.
@@ -48,8 +48,9 @@ pub(crate) async fn server<S>(
     let mut script = Script::new(transport, terms, session.dialect);
     match script.serve(session, authenticate, find).await {
         Ok(Served::Resume(seat, last_seq)) => Ok(Arrival::Resume { seat, last_seq }),
-        Ok(Served::Ready(peer, version, hold)) => {
-            Ok(Arrival::Fresh(Box::new(script.finish(peer, version, hold))))
+        Ok(Served::Ready(welcome)) => {
+            let Welcome { ready, peer, version, hold } = *welcome;
+            Ok(Arrival::Fresh(Box::new(script.finish(Some(ready), peer, version, hold))))
         }
         Err(error) => Err(script.refuse(error, Role::Master).await),
     }
@@ -69,8 +70,16 @@ pub(crate) fn cont(last_seq: Option<u64>, hold: &Hold, dialect: &Dialect, peer: 
 }
 
 enum Served<S> {
-    Ready(Peer, Version, Option<Hold>),
+    Ready(Box<Welcome>),
     Resume(S, Option<u64>),
+}
+
+/// A client that is let in.
+struct Welcome {
+    ready: Text,
+    peer: Peer,
+    version: Version,
+    hold: Option<Hold>,
 }
 
 impl<T: Transport> Script<'_, T> {
@@ -114,8 +123,8 @@ impl<T: Transport> Script<'_, T> {
             self.admit(authenticate, registration).await?;
         }
         let hold = session.dialect.resumes().then(|| session.hold());
-        self.say(Ready::TYPE, &ready(hold.as_ref(), &peer)).await?;
-        Ok(Served::Ready(peer, negotiated, hold))
+        let ready = self.frame(Ready::TYPE, &ready(hold.as_ref(), &peer))?;
+        Ok(Served::Ready(Box::new(Welcome { ready, peer, version: negotiated, hold })))
     }
 
     /// Asks the authenticator, which is the application's own code.

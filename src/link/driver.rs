@@ -110,10 +110,20 @@ enum Break {
 }
 
 impl Driver {
-    pub(crate) fn new(transport: Box<dyn Transport>, link: Link, routes: Arc<Routes>) -> Self {
+    /// `first` goes out before everything else.
+    pub(crate) fn new(
+        transport: Box<dyn Transport>,
+        link: Link,
+        routes: Arc<Routes>,
+        first: Option<Text>,
+    ) -> Self {
         let inbox = Inbox::new(routes);
         let work = Work { link, inbox, liveness: Liveness::default(), stage: Stage::Open };
-        Self { socket: Socket::new(transport), work }
+        let mut socket = Socket::new(transport);
+        if let Some(first) = first {
+            socket.say_first(first);
+        }
+        Self { socket, work }
     }
 
     /// Runs the link to its end. The handlers of what was received may go on after it.

@@ -292,9 +292,9 @@ mod tests {
             let version = Version::new(2, 0, 0);
             let peer = Peer { role, id: None, name: None, agent, version: version.clone() };
             let session = Session::continuing(Dialect::PLAIN, last_sent);
-            let agreement = Agreement { session, peer, version, hold: None };
+            let agreement = Agreement { first: None, session, peer, version, hold: None };
             let link = Link::new(agreement, us, Config::default());
-            let driver = Driver::new(Box::new(transport), link.clone(), Arc::default());
+            let driver = Driver::new(Box::new(transport), link.clone(), Arc::default(), None);
             tokio::spawn(async move { driver.run(&mut Unrecoverable).await });
             link
         };

@@ -82,7 +82,7 @@ impl From<Exhausted> for Refused {
 
 impl Shared {
     pub(crate) fn new(agreement: Agreement, us: Role, config: Config) -> Self {
-        let Agreement { session, peer, version, hold } = agreement;
+        let Agreement { session, peer, version, hold, .. } = agreement;
         Self {
             us,
             peer,

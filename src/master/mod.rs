@@ -217,9 +217,9 @@ impl Master {
     /// A link over a finished handshake, on a task of its own.
     fn start(&self, transport: Box<dyn Transport>, agreement: Agreement) -> Link {
         let inner = &self.inner;
-        let hold = agreement.hold.clone();
+        let (hold, ready) = (agreement.hold.clone(), agreement.first.clone());
         let link = Link::new(agreement, Role::Master, inner.config.clone());
-        let driver = Driver::new(transport, link.clone(), Arc::clone(&inner.routes));
+        let driver = Driver::new(transport, link.clone(), Arc::clone(&inner.routes), ready);
         let sockets = hold.map(|hold| self.sessions(|s| s.open(&hold, link.clone())));
         let member = self.join(&link);
         inner.links.spawn(async move {
