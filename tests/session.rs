@@ -402,9 +402,10 @@ async fn a_session_is_proved_by_its_token() {
     // `continue` was lost: the client knows only the first token.
     let (kind, third) = resume(&first).await;
     assert_eq!(kind, "continue");
-    assert_eq!(resume(&second).await, invalid, "it was never shown, and is replaced");
-    let (kind, fourth) = resume(&third.unwrap()).await;
+    // Or that `resume` was late, and the client knows the second.
+    let (kind, fourth) = resume(&second).await;
     assert_eq!(kind, "continue");
     assert_eq!(resume(&first).await, invalid, "a newer one was shown");
+    assert_eq!(resume(&third.unwrap()).await, invalid, "given for the first");
     assert_eq!(resume(&fourth.unwrap()).await.0, "continue");
 }

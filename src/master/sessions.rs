@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -25,21 +25,35 @@ struct Seat {
 
 /// What proves a session.
 ///
-/// A renewed token reaches the client with `continue`, which may be lost with its socket: the old
-/// one is good until the client has shown the new one.
+/// A renewed token reaches the client with `continue`, which may be lost with its socket; and a
+/// `resume` may arrive late, when its client has long gone on over another socket. So the token
+/// that was shown last stays good, and so does each that was given for it, until one of those is
+/// shown.
 #[derive(Debug)]
-enum Tokens {
-    One(Secret),
-    Renewed { shown: Secret, new: Secret },
+struct Tokens {
+    shown: Secret,
+    given: VecDeque<Secret>,
 }
+
+/// Most tokens that are given for one that was shown; the oldest are let go.
+const MOST_GIVEN: usize = 16;
 
 impl Tokens {
     fn has(&self, token: &Secret) -> bool {
-        match self {
-            Self::One(known) => known.is(token),
-            // Both are looked at, so that the time does not tell which it was.
-            Self::Renewed { shown, new } => shown.is(token) | new.is(token),
+        // All are looked at, so that the time does not tell which it was.
+        self.given.iter().fold(self.shown.is(token), |known, given| known | given.is(token))
+    }
+
+    /// `token` was shown, and `new` is given for it.
+    fn renew(&mut self, token: &Secret, new: Secret) {
+        if !self.shown.is(token) {
+            self.shown = token.clone();
+            self.given.clear();
         }
+        if self.given.len() == MOST_GIVEN {
+            self.given.pop_front();
+        }
+        self.given.push_back(new);
     }
 }
 
@@ -48,7 +62,7 @@ impl Sessions {
     pub(super) fn open(&mut self, hold: &Hold, link: Link) -> SocketQueue {
         let (sockets, queue) = mpsc::channel(1);
         if let Some(number) = number(&hold.token) {
-            let tokens = Tokens::One(hold.token.clone());
+            let tokens = Tokens { shown: hold.token.clone(), given: VecDeque::new() };
             self.seats.insert(number, Seat { tokens, link, sockets });
         }
         SocketQueue { queue, timeout: hold.timeout }
@@ -67,7 +81,7 @@ impl Sessions {
     pub(super) fn renew(&mut self, found: &Found) -> Secret {
         let new = token(found.number);
         if let Some(seat) = self.seats.get_mut(&found.number) {
-            seat.tokens = Tokens::Renewed { shown: found.shown.clone(), new: new.clone() };
+            seat.tokens.renew(&found.shown, new.clone());
         }
         new
     }
