@@ -4,10 +4,12 @@ mod config;
 mod driver;
 mod inbox;
 mod pending;
+mod recover;
 mod router;
 mod shared;
 mod socket;
 mod state;
+mod work;
 
 use std::fmt;
 use std::future::Future;
@@ -18,7 +20,8 @@ use semver::Version;
 use serde_json::value::RawValue;
 
 pub use config::Config;
-pub(crate) use driver::{Driver, Recover, Resumption, Unrecoverable};
+pub(crate) use driver::Driver;
+pub(crate) use recover::{Recover, Resumption, Unrecoverable};
 pub(crate) use router::Routes;
 pub use router::{Ctx, Router};
 use shared::Shared;
