@@ -409,3 +409,22 @@ async fn a_session_is_proved_by_its_token() {
     assert_eq!(resume(&third.unwrap()).await, invalid, "given for the first");
     assert_eq!(resume(&fourth.unwrap()).await.0, "continue");
 }
+
+/// A master holds a session for as long as it says, and no longer.
+#[tokio::test(start_paused = true)]
+async fn a_master_lets_go_of_a_session_in_time() {
+    let config = config(|config| config.session_timeout = Duration::from_secs(20));
+    let master = Master::builder().config(config).build().unwrap();
+    let (ours, theirs) = memory::session_pair();
+    let cable = ours.cable();
+    // A transport that is attached is the only one: nobody dials again.
+    let (link, client) = tokio::join!(master.attach(theirs), slave().attach(ours));
+    let (link, _client) = (link.unwrap(), client.unwrap());
+    let started = Instant::now();
+    cable.cut();
+    let closed = soon(link.closed()).await;
+    assert_eq!(started.elapsed().as_secs(), 20);
+    assert!(closed.reason.as_str().starts_with("Not resumed within 20s"), "{closed}");
+    sleep(Duration::from_secs(1)).await;
+    assert!(master.slaves().is_empty());
+}
