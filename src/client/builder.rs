@@ -2,7 +2,6 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -164,7 +163,7 @@ impl ClientBuilder {
     pub async fn attach(mut self, transport: impl Transport) -> Result<Link, ConnectError> {
         self.url.get_or_insert_with(|| String::from("ws://attached/"));
         let dialer = self.into_dialer(None)?;
-        let deadline = dialer.deadline();
+        let deadline = dialer.config.handshake_deadline();
         match dialer.register(Box::new(transport), deadline, None).await? {
             Dialled::Fresh(transport, agreement) => {
                 let (link, driver) = dialer.link(transport, *agreement);
@@ -281,7 +280,7 @@ impl Dialer {
         &self,
         held: Option<(&Hold, Option<u64>)>,
     ) -> Result<Dialled, ConnectError> {
-        let deadline = self.deadline();
+        let deadline = self.config.handshake_deadline();
         let opening = self.open(deadline);
         let Some(opened) = self.stop.run_until_cancelled(opening).await else {
             return Err(HandshakeError::Shutdown("closed by this side".into()).into());
@@ -351,13 +350,6 @@ impl Dialer {
         let link = Link::new(agreement, self.registration.peer.role, self.config.clone());
         let driver = Driver::new(transport, link.clone(), Arc::clone(&self.routes), None);
         (link, driver)
-    }
-
-    fn deadline(&self) -> Instant {
-        let now = Instant::now();
-        // A limit beyond what the clock can hold is none.
-        now.checked_add(self.config.handshake_timeout)
-            .unwrap_or(now + Duration::from_secs(86_400 * 365))
     }
 }
 

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::error::ConfigError;
 
 /// Times and limits of a link. Start from [`Config::default`] and set what must differ.
@@ -53,6 +55,13 @@ impl Config {
     /// Longest frame that this side can send: it must fit the outbox too.
     pub(crate) fn longest(&self) -> usize {
         self.max_frame.min(self.outbox)
+    }
+
+    /// When a handshake that begins now has taken too long.
+    pub(crate) fn handshake_deadline(&self) -> Instant {
+        let now = Instant::now();
+        // A limit beyond what the clock can hold is none.
+        now.checked_add(self.handshake_timeout).unwrap_or(now + Duration::from_secs(86_400 * 365))
     }
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {

@@ -138,7 +138,7 @@ impl Master {
 
     /// The upgrade and the handshake of a connection, in one time limit.
     async fn open(&self, stream: TcpStream) -> Result<(), OpenError> {
-        let deadline = self.deadline();
+        let deadline = self.inner.config.handshake_deadline();
         stream.set_nodelay(true).map_err(OpenError::Io)?;
         let Inner { config, dialect, stop, .. } = &*self.inner;
         let upgrade = websocket::accept(stream, config.max_frame, *dialect);
@@ -161,7 +161,8 @@ impl Master {
     /// Dropped before it is ready, the transport is dropped too.
     pub async fn attach(&self, transport: impl Transport) -> Result<Link, HandshakeError> {
         let dialect = if transport.is_extended() { Dialect::SEQLINK } else { self.inner.dialect };
-        self.attach_until(Box::new(transport), dialect, self.deadline()).await
+        self.attach_until(Box::new(transport), dialect, self.inner.config.handshake_deadline())
+            .await
     }
 
     /// The same for a byte stream on which an application's own HTTP server has already made the
@@ -179,7 +180,7 @@ impl Master {
         stream: impl Stream,
         dialect: Dialect,
     ) -> Result<Link, HandshakeError> {
-        let deadline = self.deadline();
+        let deadline = self.inner.config.handshake_deadline();
         let socket = WebSocket::upgraded(stream, self.inner.config.max_frame).await;
         self.attach_until(Box::new(socket), dialect, deadline).await
     }
@@ -340,13 +341,6 @@ impl Master {
 
     fn sessions<T>(&self, act: impl FnOnce(&mut Sessions) -> T) -> T {
         act(&mut self.inner.sessions.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn deadline(&self) -> Instant {
-        let limit = self.inner.config.handshake_timeout;
-        let now = Instant::now();
-        // A limit beyond what the clock can hold is none.
-        now.checked_add(limit).unwrap_or(now + Duration::from_secs(86_400 * 365))
     }
 }
 
