@@ -278,6 +278,5 @@ fn expect<'a>(text: &'a Text, kind: &'static str) -> Result<Frame<'a>, Handshake
 }
 
 fn data<D: DeserializeOwned>(frame: &Frame<'_>, kind: &'static str) -> Result<D, HandshakeError> {
-    crate::wire::decode(frame.data.get())
-        .map_err(|error| invalid(kind, HandshakeFault::Data(error)))
+    crate::wire::decode(frame.data).map_err(|error| invalid(kind, HandshakeFault::Data(error)))
 }
