@@ -194,37 +194,36 @@ impl Inbox {
 
     /// The same as a poll.
     pub(crate) fn poll_work(&mut self, cx: &mut Context<'_>, link: &Link) -> Poll<()> {
+        self.poll_any(cx, link).map(|done| match done {
+            Some(Held::Request(bytes) | Held::Event(bytes)) => self.bytes -= bytes,
+            Some(Held::Answer(bytes)) => {
+                self.answers -= 1;
+                self.waiting_bytes -= bytes;
+            }
+            None => {}
+        })
+    }
+
+    fn poll_any(&mut self, cx: &mut Context<'_>, link: &Link) -> Poll<Option<Held>> {
         if let Some(mut fresh) = self.fresh.take() {
             match fresh.poll_unpin(cx) {
-                Poll::Ready(held) => return Poll::Ready(self.give_back(held)),
+                Poll::Ready(held) => return Poll::Ready(Some(held)),
                 Poll::Pending => self.running.push(fresh),
             }
         }
         if self.event.is_none() && self.next_event(link) && self.event.is_none() {
             // All that was left could not be started: there may be nothing that would wake.
-            return Poll::Ready(());
+            return Poll::Ready(None);
         }
         if let Some(event) = &mut self.event
             && let Poll::Ready(held) = event.poll_unpin(cx)
         {
             self.event = None;
-            return Poll::Ready(self.give_back(held));
+            return Poll::Ready(Some(held));
         }
-        if !self.running.is_empty()
-            && let Poll::Ready(Some(held)) = self.running.poll_next_unpin(cx)
-        {
-            return Poll::Ready(self.give_back(held));
-        }
-        Poll::Pending
-    }
-
-    fn give_back(&mut self, held: Held) {
-        match held {
-            Held::Request(bytes) | Held::Event(bytes) => self.bytes -= bytes,
-            Held::Answer(bytes) => {
-                self.answers -= 1;
-                self.waiting_bytes -= bytes;
-            }
+        match self.running.is_empty() {
+            true => Poll::Pending,
+            false => self.running.poll_next_unpin(cx),
         }
     }
 

@@ -93,13 +93,13 @@ mod tests {
 
     #[test]
     fn depth_counts_open_brackets_only() {
-        assert!(!too_deep(&nested(64), 64));
-        assert!(too_deep(&nested(65), 64));
-        assert!(too_deep(&nested(100_000), 64));
-        assert!(!too_deep(&"[],".repeat(1000), 64));
-        assert!(!too_deep(&format!("\"{}\"", "[".repeat(1000)), 64));
-        assert!(!too_deep(&format!("\"\\\"{}\"", "[".repeat(1000)), 64));
-        assert!(too_deep(&format!("\"\\\\\"{}", nested(65)), 64));
+        assert!(!too_deep(nested(64), 64));
+        assert!(too_deep(nested(65), 64));
+        assert!(too_deep(nested(100_000), 64));
+        assert!(!too_deep("[],".repeat(1000), 64));
+        assert!(!too_deep(format!("\"{}\"", "[".repeat(1000)), 64));
+        assert!(!too_deep(format!("\"\\\"{}\"", "[".repeat(1000)), 64));
+        assert!(too_deep(format!("\"\\\\\"{}", nested(65)), 64));
     }
 
     #[test]
