@@ -6,11 +6,13 @@
 //!
 //! | catalog | what it carries |
 //! |---|---|
+//! | [`link`] | what the two ends of any link ask each other |
 //! | [`clusterio`] | the core messages of Clusterio's plain generation |
 //! | [`game_node`] | game nodes that prepare, play and stop games for waiting players |
 
 pub mod clusterio;
 pub mod game_node;
+pub mod link;
 
 use std::fmt;
 
