@@ -41,8 +41,11 @@ pub(crate) async fn nodes(link: &Link, output: Output) -> Result<(), Failure> {
 
 fn node_row(node: &NodeEntry) -> [String; 6] {
     let or_dash = |id: Option<i64>| id.map_or("-".to_owned(), |id| id.to_string());
-    let state =
-        if node.connected { format!("{:?}", node.state).to_lowercase() } else { "gone".to_owned() };
+    let state = match node.resuming_ms {
+        Some(left) => format!("resuming, {} s left", left.div_ceil(1000)),
+        None if node.connected => format!("{:?}", node.state).to_lowercase(),
+        None => "gone".to_owned(),
+    };
     let packages = node.installed_packages.join(",");
     [
         node.id.to_string(),
