@@ -45,7 +45,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use semver::Version;
 use seqlink::catalog::game_node::PlayerUpdate;
-use seqlink::{Change, Config, Dialect, Link, Master, Peer};
+use seqlink::{Config, Dialect, Master};
 use tracing::{info, warn};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -173,26 +173,8 @@ fn master(arguments: Arguments) -> Result<Master, Failure> {
         .dialect(arguments.dialect.into())
         .config(config)
         .router(service::router(&dispatcher))
-        .on_change(move |change| {
-            if let Change::Joined(link) = &change {
-                tokio::spawn(log_states(link.clone()));
-            }
-            told.on_change(change);
-        });
+        .on_change(move |change| told.on_change(change));
     arguments.gate.guard(master)?.build().map_err(Failure::failed)
-}
-
-/// Logs when the link loses its socket and gets another. The library logs when it comes and goes.
-async fn log_states(link: Link) {
-    let Peer { role, id, .. } = link.peer().clone();
-    let mut states = link.states();
-    while let Some(state) = states.next().await {
-        if link.is_closed() {
-            return;
-        }
-        let held_for = state.time_left().map(|left| left.as_secs_f64());
-        info!(%role, id, held_for, "{state}");
-    }
 }
 
 /// The body of the notification that a player's game runs.

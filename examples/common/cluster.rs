@@ -6,9 +6,10 @@ use std::convert::Infallible;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use seqlink::catalog::clusterio::session::{
-    CreateSave, ForInstance, InstanceEntry, InstanceStatus, InstanceStatusChanged, KillInstance,
-    ListInstances, ListInstancesResponse, ListSaves, LogMessage, Ping, PlayerEvent, SaveListUpdate,
-    SendRcon, SlaveInstance, SlaveStatus, StartInstance, StopInstance, UpdateInstances,
+    AssignInstance, CreateSave, ForInstance, InstanceEntry, InstanceStatus, InstanceStatusChanged,
+    KillInstance, ListInstances, ListInstancesResponse, ListSaves, LogMessage, Ping, PlayerEvent,
+    SaveListUpdate, SendRcon, SlaveInstance, SlaveStatus, StartInstance, StopInstance,
+    UpdateInstances,
 };
 use seqlink::{Ctx, Empty, Link, Request, Router};
 use serde::Deserialize;
@@ -37,8 +38,9 @@ struct Instance {
 }
 
 impl Cluster {
-    /// `slave` has these instances and no others. One that another slave has stays there.
-    fn report(&self, slave: i64, reported: Vec<(i64, Instance)>) -> usize {
+    /// `slave` has these instances and no others. One that another slave has stays there; says which
+    /// are its own.
+    fn report(&self, slave: i64, reported: Vec<(i64, Instance)>) -> Vec<i64> {
         let mut instances = self.lock();
         instances.retain(|_, instance| instance.slave != slave);
         for (id, instance) in reported {
@@ -48,7 +50,8 @@ impl Cluster {
             }
             instances.insert(id, instance);
         }
-        instances.values().filter(|instance| instance.slave == slave).count()
+        let own = instances.iter().filter(|(_, instance)| instance.slave == slave);
+        own.map(|(id, _)| *id).collect()
     }
 
     fn change(&self, slave: i64, changed: &InstanceStatusChanged) {
@@ -105,18 +108,29 @@ async fn ping(_: Ping, _: Ctx<Master>) -> Result<Empty, Infallible> {
     Ok(Empty {})
 }
 
+/// The slave starts with no instance of its own until each has been assigned to it.
 async fn update_instances(request: UpdateInstances, ctx: Ctx<Master>) -> Result<Empty, Infallible> {
     let slave = id(&ctx);
-    let read = |instance: &SlaveInstance| {
-        let known = read_instance(slave, instance);
-        if known.is_none() {
-            warn!(slave, "reports an instance without id and name");
+    let (mut reported, mut configs) = (Vec::new(), BTreeMap::new());
+    for instance in request.instances {
+        match read_instance(slave, &instance) {
+            Some((id, known)) => {
+                reported.push((id, known));
+                configs.insert(id, instance.serialized_config);
+            }
+            None => warn!(slave, "reports an instance without id and name"),
         }
-        known
-    };
-    let reported = request.instances.iter().filter_map(read).collect();
+    }
     let instances = ctx.state().cluster.report(slave, reported);
-    info!(slave, instances, "has told its instances");
+    info!(slave, instances = instances.len(), "has told its instances");
+    for instance_id in instances {
+        let Some(serialized_config) = configs.remove(&instance_id) else { continue };
+        let assign = AssignInstance { instance_id, serialized_config };
+        if let Err(error) = ctx.link().request(&assign).await {
+            let error = printable(&error.to_string());
+            warn!(slave, instance = instance_id, error, "cannot be assigned");
+        }
+    }
     Ok(Empty {})
 }
 
