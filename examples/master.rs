@@ -149,7 +149,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     let reason = interrupt.wait().await;
     info!(reason, "closing all links; press Ctrl-C again to stop at once");
     tokio::select! {
-        () = master.shutdown(reason) => {}
+        () = master.shutdown(reason, Config::default().disconnect_timeout) => {}
         _ = interrupt.wait() => {}
     }
     Ok(())
