@@ -75,7 +75,9 @@ impl States {
     ///
     /// Dropped before it is ready, nothing is missed.
     pub async fn next(&mut self) -> Option<LinkState> {
-        if matches!(*self.receiver.borrow_and_update(), LinkState::Ended(_)) {
+        let ended = matches!(*self.receiver.borrow(), LinkState::Ended(_));
+        // No state comes behind the end, but the end itself may not have been shown yet.
+        if ended && !self.receiver.has_changed().unwrap_or(false) {
             return None;
         }
         self.receiver.changed().await.ok()?;
