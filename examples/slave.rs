@@ -24,6 +24,8 @@ mod registration;
 mod runner;
 #[path = "common/setup.rs"]
 mod setup;
+#[path = "common/states.rs"]
+mod states;
 #[path = "common/storage.rs"]
 mod storage;
 #[path = "common/text.rs"]
@@ -124,6 +126,7 @@ async fn connect(arguments: &Arguments, node: &Arc<Node>) -> Result<Client, Conn
         .id(arguments.id)
         .name(&arguments.name)
         .agent(concat!("seqlink example slave/", env!("CARGO_PKG_VERSION")))
+        .sessions(true)
         .router(node.router());
     if let Some(token) = &arguments.token {
         slave = slave.token(token.clone());

@@ -10,6 +10,7 @@ use tracing::{info, warn};
 use crate::exit::Failure;
 use crate::host;
 use crate::node::Node;
+use crate::states;
 use crate::text::printable;
 
 /// The pause before a registration that was not answered is sent again.
@@ -69,11 +70,12 @@ pub(crate) async fn keep(
             Some(error) => Failure::from(error),
             None => Failure::failed("the link was closed by this side"),
         })?;
+        let told = tokio::spawn(states::tell(link.states()));
         node.open();
         let outcome = register(&link, registration).await;
         if outcome.is_ok() {
-            let closed = link.closed().await;
-            info!(closed = printable(&closed.to_string()), "the link has ended");
+            // Until the link has ended, over however many sockets.
+            let _ = told.await;
         }
         // The master has given the player another place.
         node.close().await;

@@ -94,6 +94,17 @@ enum Command {
         #[arg(long, allow_negative_numbers = true)]
         user: i64,
     },
+    /// Send any request to the master and print its answer, as in `ask list_instances '{}'`.
+    ///
+    /// For masters that answer more than this program has commands for, such as Clusterio's.
+    Ask {
+        /// The request's name; the ending `_request` may be left out.
+        #[arg(value_name = "TYPE", value_parser = request_name)]
+        name: String,
+        /// The request's data, a JSON object.
+        #[arg(value_name = "JSON", value_parser = object)]
+        data: Box<RawValue>,
+    },
     /// Hand a request on to a slave and print its answer, as in `call 1 heartbeat '{}'`.
     ///
     /// An answer with a code that is not 200 to 299 is a failure: exit code 1.
@@ -144,6 +155,7 @@ async fn connect(arguments: &Arguments) -> Result<(Client, Updates), Failure> {
     let mut control = Control::builder()
         .url(&arguments.master)
         .agent(concat!("seqlink example control/", env!("CARGO_PKG_VERSION")))
+        .sessions(true)
         .router(Router::new(sender).event(follow::player_update))
         .reconnect(Reconnect::never());
     if let Some(token) = &arguments.token {
@@ -170,6 +182,7 @@ async fn execute(
         }
         Command::Stop { user, game } => commands::stop(&link, output, user, game).await,
         Command::Leave { user } => commands::leave(&link, output, user).await,
+        Command::Ask { name, data } => commands::ask_any(&link, output, &name, &data).await,
         Command::Call { slave, name, data } => {
             commands::call(&link, output, slave, name, data).await
         }
