@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{CodeResponse, RequestFrom};
-use crate::catalog::{Unshown, raw_object};
+use crate::catalog::fields::{Unshown, raw_object};
 use crate::message::{Direction, Event, Request};
 
 /// `join_queue`: a player wants to play a game.
