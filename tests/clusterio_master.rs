@@ -3,12 +3,10 @@
 //! `SEQLINK_CLUSTERIO=$(tests/clusterio/install.sh) cargo test --test clusterio_master`; without
 //! the variable every test here is skipped.
 
-mod common;
-mod programs;
 #[path = "clusterio/master.rs"]
 mod clusterio;
-#[path = "clusterio/messages.rs"]
-mod messages;
+mod common;
+mod programs;
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -20,13 +18,26 @@ use std::time::Duration;
 use clusterio::{RealMaster, installed};
 use common::faults::Dice;
 use futures::future::join_all;
-use messages::*;
 use programs::cable::Cable;
+use programs::{Program, example, lines};
+use seqlink::catalog::clusterio::session::*;
 use seqlink::{
-    Client, ClientBuilder, CloseCode, ClosedBy, ConnectError, Control, Ctx, Empty, Link, LinkState,
-    Reconnect, RequestError, Router, Slave, States,
+    Client, ClientBuilder, CloseCode, ClosedBy, ConnectError, Control, Ctx, Direction, Empty, Link,
+    LinkState, Reconnect, Request, RequestError, Router, Slave, States,
 };
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
+
+/// A request that no Clusterio knows.
+#[derive(Debug, Serialize, Deserialize)]
+struct Unheard {}
+
+impl Request for Unheard {
+    const NAME: &'static str = "unheard_of";
+    const DIRECTION: Direction = Direction::ANY;
+    type Response = Empty;
+}
 
 /// What has reached a client, in order.
 #[derive(Default)]
@@ -69,17 +80,19 @@ fn slave_router(seen: &Arc<Seen>) -> Router<Seen> {
     Router::shared(Arc::clone(seen))
         .request(async |assign: AssignInstance, ctx: Ctx<Seen>| {
             ctx.state().add(json!({"assign": assign.instance_id}));
-            assert!(assign.serialized_config["groups"].is_array());
+            assert!(assign.serialized_config.get().starts_with("{\"groups\":["));
             Ok::<_, String>(Empty {})
         })
-        .request(async |start: Start, ctx: Ctx<Seen>| {
+        .request(async |start: StartInstance, ctx: Ctx<Seen>| {
             ctx.state().add(json!({"start": start.instance_id}));
             Ok::<_, String>(Empty {})
         })
-        .request(async |_: Stop, _: Ctx<Seen>| Err("it never ran; \"quoted\", and ä".to_owned()))
-        .request(async |rcon: Rcon, ctx: Ctx<Seen>| {
+        .request(async |_: StopInstance, _: Ctx<Seen>| {
+            Err("it never ran; \"quoted\", and ä".to_owned())
+        })
+        .request(async |rcon: SendRcon, ctx: Ctx<Seen>| {
             ctx.state().add(json!({"rcon": rcon.command}));
-            Ok::<_, String>(RconResult { result: format!("did {}", rcon.command) })
+            Ok::<_, String>(SendRconResponse { result: format!("did {}", rcon.command) })
         })
         .event(async |lists: SyncUserLists, ctx: Ctx<Seen>| {
             ctx.state().add(json!({"lists": lists.adminlist}));
@@ -89,7 +102,7 @@ fn slave_router(seen: &Arc<Seen>) -> Router<Seen> {
 fn control_router(seen: &Arc<Seen>) -> Router<Seen> {
     Router::shared(Arc::clone(seen))
         .event(async |update: InstanceUpdate, ctx: Ctx<Seen>| {
-            ctx.state().add(json!({"update": update.status}));
+            ctx.state().add(json!({"update": update.0.status}));
         })
         .event(async |line: LogMessage, ctx: Ctx<Seen>| {
             ctx.state().add(json!({"log": line.info.message}));
@@ -136,12 +149,15 @@ impl Cluster {
     async fn with_instance(&self, id: i64) {
         let link = self.control.link().await.unwrap();
         let fields = json!({"id": id, "name": "foo"});
-        let serialized_config = json!({"groups": [{"name": "instance", "fields": fields}]});
+        let config = json!({"groups": [{"name": "instance", "fields": fields}]}).to_string();
+        let serialized_config = RawValue::from_string(config).unwrap();
         link.request(&CreateInstance { serialized_config }).await.unwrap();
-        link.request(&Subscribe { all: true, instance_ids: vec![] }).await.unwrap();
-        let log = SubscribeLog { all: false, slave_ids: vec![7], ..Default::default() };
+        let updates = SetInstanceSubscriptions { all: true, instance_ids: vec![] };
+        link.request(&updates).await.unwrap();
+        let log = SetLogSubscriptions { slave_ids: vec![7], ..Default::default() };
         link.request(&log).await.unwrap();
-        link.request(&Assign { instance_id: id, slave_id: Some(7) }).await.unwrap();
+        let assign = AssignInstanceCommand { instance_id: id, slave_id: Some(7) };
+        link.request(&assign).await.unwrap();
         assert_eq!(self.at_slave.all("assign"), [json!(id)]);
     }
 }
@@ -151,16 +167,17 @@ async fn slave_entry(control: &Link) -> Option<SlaveEntry> {
     answer.list.into_iter().find(|slave| slave.id == 7)
 }
 
-fn rcon(command: impl ToString) -> Rcon {
-    Rcon { instance_id: 44, command: command.to_string() }
+fn rcon(command: impl ToString) -> SendRcon {
+    SendRcon { instance_id: 44, command: command.to_string() }
 }
 
 fn log(message: impl ToString) -> LogMessage {
-    LogMessage { info: Info { level: "info".to_owned(), message: message.to_string() } }
+    let (level, message) = ("info".to_owned(), message.to_string());
+    LogMessage { info: LogInfo { level, message, more: Default::default() } }
 }
 
-fn status(status: &str) -> StatusChanged {
-    StatusChanged { instance_id: 44, status: status.to_owned() }
+fn status(status: SlaveStatus) -> InstanceStatusChanged {
+    InstanceStatusChanged { instance_id: 44, status, game_port: None }
 }
 
 fn remote<T: Debug>(answer: Result<T, RequestError>) -> String {
@@ -203,24 +220,27 @@ async fn both_ways(installed: &Path) {
 
     // Control to master to slave and back, the error's text too.
     cluster.with_instance(44).await;
-    let start = Start { instance_id: 44, save: None };
+    let start = StartInstance { instance_id: 44, save: None };
     control.request(&start).await.unwrap();
     assert_eq!(cluster.at_slave.all("start"), [json!(44)]);
     assert_eq!(control.request(&rcon("/time")).await.unwrap().result, "did /time");
-    let error = remote(control.request(&Stop { instance_id: 44 }).await);
+    let error = remote(control.request(&StopInstance { instance_id: 44 }).await);
     assert_eq!(error, "it never ran; \"quoted\", and ä");
-    let error = remote(control.request(&Start { instance_id: 45, save: None }).await);
+    let error = remote(control.request(&StartInstance { instance_id: 45, save: None }).await);
     assert_eq!(error, "Instance with ID 45 does not exist");
 
     // Slave to master to control.
-    slave.event(&status("starting")).await.unwrap();
-    slave.event(&status("running")).await.unwrap();
+    slave.event(&status(SlaveStatus::Starting)).await.unwrap();
+    slave.event(&status(SlaveStatus::Running)).await.unwrap();
     let updates = cluster.at_control.wait("update", 2).await;
     assert_eq!(updates, ["starting", "running"]);
     slave.event(&log("hello, control")).await.unwrap();
     assert_eq!(cluster.at_control.wait("log", 1).await, ["hello, control"]);
     let list = control.request(&ListInstances {}).await.unwrap().list;
-    assert_eq!((list[0].id, list[0].assigned_slave, list[0].status.as_str()), (44, Some(7), "running"));
+    assert_eq!(
+        (list[0].id, list[0].assigned_slave, list[0].status.as_str()),
+        (44, Some(7), "running")
+    );
 
     // What the master does not know costs nothing but an answer.
     let error = remote(control.request(&Unheard {}).await);
@@ -431,7 +451,10 @@ async fn refused(installed: &Path) {
     let cases = [
         (slave(&master, &master.url(), &seen).token(master.slave_token(8)), "missmatched slave id"),
         (slave(&master, &master.url(), &seen).token("nonsense"), "jwt malformed"),
-        (control(&master, &master.url(), &seen).token(master.slave_token(7)), "jwt audience invalid. expected: user"),
+        (
+            control(&master, &master.url(), &seen).token(master.slave_token(7)),
+            "jwt audience invalid. expected: user",
+        ),
     ];
     for (client, why) in cases {
         match client.connect().await {
@@ -486,4 +509,88 @@ async fn leaving(installed: &Path) {
         assert_eq!((closed.by, closed.code), (ClosedBy::Remote, CloseCode::GOING_AWAY));
         assert_eq!(closed.reason.as_str(), "Server Quit");
     }
+}
+
+#[test]
+fn the_examples_are_a_slave_and_a_control_of_it() {
+    let Some(installed) = installed() else { return };
+    let master = RealMaster::start(&installed, "examples");
+    let with = |name: &str, token: &str, arguments: &[&str]| {
+        let mut command = example(name, &[&["--master", &master.url()], arguments].concat());
+        command.env("SEQLINK_TOKEN", token);
+        Program::start(command)
+    };
+    let ask = |name: &str, data: Value| {
+        let arguments = ["--json", "ask", name, &data.to_string()];
+        let mut control = with("control", master.user_token(), &arguments);
+        (control.end(), lines(&control.out()).pop().unwrap())
+    };
+    let status = |expected: &str| {
+        let what = format!("the instance to be {expected}");
+        programs::eventually(&what, || {
+            let (_, answer) = ask("list_instances", json!({}));
+            (answer["list"][0]["status"] == expected).then_some(())
+        });
+    };
+    let token = master.slave_token(7);
+    let mut games = with("slave", token, &["--id", "7"]);
+    assert_eq!(games.end(), 1);
+    assert!(games.err().contains("--clusterio COMMAND"), "{}", games.err());
+
+    let arguments = ["--id", "7", "--name", "wormhole", "--clusterio", "sleep 600"];
+    let mut slave = with("slave", token, &arguments);
+    slave.says("registered");
+    let mut slaves = with("control", master.user_token(), &["slaves"]);
+    assert_eq!(slaves.end(), 0);
+    assert!(slaves.out().contains("7   wormhole  connected  2.0.0"), "{}", slaves.out());
+
+    let done = (0, json!({}));
+    let fields = json!({"id": 44, "name": "foo"});
+    let config = json!({"groups": [{"name": "instance", "fields": fields}]});
+    assert_eq!(ask("create_instance", json!({"serialized_config": config})), done);
+    let assign = json!({"instance_id": 44, "slave_id": 7});
+    assert_eq!(ask("assign_instance_command", assign), done);
+    status("stopped");
+    let start = json!({"instance_id": 44, "save": null});
+    assert_eq!(ask("start_instance", start.clone()), done);
+    status("running");
+    let running =
+        json!({"error": "the peer answered with an error: Instance with ID 44 is running already"});
+    assert_eq!(ask("start_instance", start.clone()), (1, running));
+    assert_eq!(ask("stop_instance", json!({"instance_id": 44})), done);
+    status("stopped");
+    assert_eq!(ask("start_instance", start), done);
+
+    slave.interrupt();
+    assert_eq!(slave.end(), 0);
+    let (_, slaves) = ask("list_slaves", json!({}));
+    assert_eq!(slaves["list"][0]["connected"], false);
+}
+
+#[test]
+fn a_master_that_hangs_is_noticed_and_loses_nothing() {
+    let Some(installed) = installed() else { return };
+    timed(hangs(&installed));
+}
+
+async fn hangs(installed: &Path) {
+    let master = RealMaster::start(installed, "hangs");
+    let seen = Arc::default();
+    let client = slave(&master, &master.url(), &seen).connect().await.unwrap();
+    let link = client.link().await.unwrap();
+    let mut states = link.states();
+    master.program.signal(rustix::process::Signal::STOP);
+    let asked = tokio::spawn(link.request(&Ping {}));
+    let cut = match states.next().await {
+        Some(LinkState::Resuming { cut, .. }) => cut,
+        other => panic!("not noticed: {other:?}"),
+    };
+    assert_eq!(cut.by, ClosedBy::Lost);
+    println!("{cut}");
+    master.program.signal(rustix::process::Signal::CONT);
+    while !matches!(states.next().await, Some(LinkState::Resumed { .. })) {
+        assert!(!link.is_closed(), "{:?}", link.ended());
+    }
+    asked.await.unwrap().unwrap();
+    assert_eq!(master.logged("registered slave 7"), 1);
 }

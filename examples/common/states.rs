@@ -36,9 +36,8 @@ pub(crate) async fn tell(mut states: States) {
 fn lost(still: bool, held: usize, next_try: Option<Duration>) -> String {
     let lost = if still { "Not resumed yet" } else { "Link lost" };
     let frames = if held == 1 { "frame" } else { "frames" };
-    let next = next_try.map_or(String::new(), |next| {
-        format!(", next try in {:.1} s", next.as_secs_f64())
-    });
+    let next =
+        next_try.map_or(String::new(), |next| format!(", next try in {:.1} s", next.as_secs_f64()));
     format!("{lost}: holding {held} {frames}{next}")
 }
 

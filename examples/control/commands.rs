@@ -23,11 +23,12 @@ pub(crate) async fn slaves(link: &Link, output: Output) -> Result<(), Failure> {
         let rows: Vec<_> = list
             .iter()
             .map(|slave| {
+                let state = if slave.connected { "connected" } else { "gone" }.to_owned();
                 let (version, agent) = (slave.version.clone(), slave.agent.clone());
-                [slave.id.to_string(), slave.name.clone(), version, agent]
+                [slave.id.to_string(), slave.name.clone(), state, version, agent]
             })
             .collect();
-        table(["ID", "NAME", "VERSION", "AGENT"], &rows)
+        table(["ID", "NAME", "STATE", "VERSION", "AGENT"], &rows)
     })
 }
 

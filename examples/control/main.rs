@@ -55,7 +55,9 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// List the slaves that are connected.
+    /// List the slaves that the master knows.
+    ///
+    /// Clusterio's masters list those that are gone too.
     Slaves,
     /// List the nodes: what they have installed, and who plays on them.
     ///
