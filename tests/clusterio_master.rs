@@ -555,7 +555,7 @@ fn the_examples_are_a_slave_and_a_control_of_it() {
     assert_eq!(ask("start_instance", start.clone()), done);
     status("running");
     let running =
-        json!({"error": "the peer answered with an error: Instance with ID 44 is running already"});
+        json!({"error": "Instance with ID 44 is running already"});
     assert_eq!(ask("start_instance", start.clone()), (1, running));
     assert_eq!(ask("stop_instance", json!({"instance_id": 44})), done);
     status("stopped");
