@@ -129,8 +129,7 @@ async fn connect(arguments: &Arguments, work: &Work) -> Result<Client, ConnectEr
         .url(&arguments.master)
         .id(arguments.id)
         .name(&arguments.name)
-        .agent(concat!("seqlink example slave/", env!("CARGO_PKG_VERSION")))
-        .sessions(true);
+        .agent(concat!("seqlink example slave/", env!("CARGO_PKG_VERSION")));
     if let Some(token) = &arguments.token {
         slave = slave.token(token.clone());
     }

@@ -122,7 +122,7 @@ fn control(master: &RealMaster, url: &str, seen: &Arc<Seen>) -> ClientBuilder {
 fn quick(client: ClientBuilder) -> ClientBuilder {
     let mut reconnect = Reconnect::default();
     (reconnect.base, reconnect.most) = (Duration::from_millis(20), Duration::from_millis(100));
-    client.reconnect(reconnect).sessions(true)
+    client.reconnect(reconnect)
 }
 
 /// A slave and a control of one master, and what has reached them.
@@ -554,8 +554,7 @@ fn the_examples_are_a_slave_and_a_control_of_it() {
     let start = json!({"instance_id": 44, "save": null});
     assert_eq!(ask("start_instance", start.clone()), done);
     status("running");
-    let running =
-        json!({"error": "Instance with ID 44 is running already"});
+    let running = json!({"error": "Instance with ID 44 is running already"});
     assert_eq!(ask("start_instance", start.clone()), (1, running));
     assert_eq!(ask("stop_instance", json!({"instance_id": 44})), done);
     status("stopped");

@@ -157,7 +157,6 @@ async fn connect(arguments: &Arguments) -> Result<(Client, Updates), Failure> {
     let mut control = Control::builder()
         .url(&arguments.master)
         .agent(concat!("seqlink example control/", env!("CARGO_PKG_VERSION")))
-        .sessions(true)
         .router(Router::new(sender).event(follow::player_update))
         .reconnect(Reconnect::never());
     if let Some(token) = &arguments.token {

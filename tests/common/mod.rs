@@ -4,6 +4,7 @@
 pub mod faults;
 pub mod raw;
 pub mod scripted;
+pub mod world;
 
 use std::time::Duration;
 
@@ -13,6 +14,9 @@ use seqlink::{
     Router, Slave,
 };
 use serde::{Deserialize, Serialize};
+
+/// How long a master that shuts down waits for what is not finished.
+pub const DRAIN: Duration = Duration::from_secs(2);
 
 /// Answered with itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
