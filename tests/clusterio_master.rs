@@ -1,7 +1,9 @@
 //! Our slaves and controls against the real Clusterio master, as processes and on real sockets.
 //!
-//! `SEQLINK_CLUSTERIO=$(tests/clusterio/install.sh) cargo test --test clusterio_master`; without
-//! the variable every test here is skipped.
+//! ```sh
+//! cargo build --examples
+//! SEQLINK_CLUSTERIO=$(tests/clusterio/install.sh) cargo test --test clusterio_master -- --ignored
+//! ```
 
 #[path = "clusterio/master.rs"]
 mod clusterio;
@@ -195,9 +197,9 @@ fn timed(test: impl Future<Output = ()>) {
 }
 
 #[test]
+#[ignore = "needs Clusterio, see above"]
 fn requests_and_events_go_both_ways() {
-    let Some(installed) = installed() else { return };
-    timed(both_ways(&installed));
+    timed(both_ways(&installed()));
 }
 
 async fn both_ways(installed: &Path) {
@@ -266,9 +268,9 @@ async fn resumed(states: &mut States) -> usize {
 }
 
 #[test]
+#[ignore = "needs Clusterio, see above"]
 fn a_cut_loses_nothing_and_doubles_nothing() {
-    let Some(installed) = installed() else { return };
-    timed(one_cut(&installed));
+    timed(one_cut(&installed()));
 }
 
 async fn one_cut(installed: &Path) {
@@ -318,9 +320,9 @@ async fn one_cut(installed: &Path) {
 }
 
 #[test]
+#[ignore = "needs Clusterio, see above"]
 fn cuts_at_any_moment_lose_nothing_and_double_nothing() {
-    let Some(installed) = installed() else { return };
-    timed(many_cuts(&installed));
+    timed(many_cuts(&installed()));
 }
 
 /// Cuts both cables together or alone, sometimes after they have swallowed for a while. The next
@@ -398,9 +400,9 @@ async fn many_cuts(installed: &Path) {
 }
 
 #[test]
+#[ignore = "needs Clusterio, see above"]
 fn a_master_that_starts_anew_knows_no_session_and_the_slave_registers_on_the_same_socket() {
-    let Some(installed) = installed() else { return };
-    timed(killed(&installed));
+    timed(killed(&installed()));
 }
 
 async fn killed(installed: &Path) {
@@ -441,9 +443,9 @@ async fn killed(installed: &Path) {
 }
 
 #[test]
+#[ignore = "needs Clusterio, see above"]
 fn a_refused_token_is_final() {
-    let Some(installed) = installed() else { return };
-    timed(refused(&installed));
+    timed(refused(&installed()));
 }
 
 async fn refused(installed: &Path) {
@@ -468,9 +470,9 @@ async fn refused(installed: &Path) {
 }
 
 #[test]
+#[ignore = "needs Clusterio, see above"]
 fn a_slave_that_registers_twice_stays_once() {
-    let Some(installed) = installed() else { return };
-    timed(twice(&installed));
+    timed(twice(&installed()));
 }
 
 async fn twice(installed: &Path) {
@@ -486,9 +488,9 @@ async fn twice(installed: &Path) {
 }
 
 #[test]
+#[ignore = "needs Clusterio, see above"]
 fn who_leaves_is_gone_at_once() {
-    let Some(installed) = installed() else { return };
-    timed(leaving(&installed));
+    timed(leaving(&installed()));
 }
 
 async fn leaving(installed: &Path) {
@@ -517,8 +519,9 @@ async fn leaving(installed: &Path) {
 }
 
 #[test]
+#[ignore = "needs Clusterio, see above"]
 fn the_examples_are_a_slave_and_a_control_of_it() {
-    let Some(installed) = installed() else { return };
+    let installed = installed();
     let master = RealMaster::start(&installed, "examples");
     let with = |name: &str, token: &str, arguments: &[&str]| {
         let mut command = example(name, &[&["--master", &master.url()], arguments].concat());
@@ -572,9 +575,9 @@ fn the_examples_are_a_slave_and_a_control_of_it() {
 }
 
 #[test]
+#[ignore = "needs Clusterio, see above"]
 fn a_master_that_hangs_is_noticed_and_loses_nothing() {
-    let Some(installed) = installed() else { return };
-    timed(hangs(&installed));
+    timed(hangs(&installed()));
 }
 
 async fn hangs(installed: &Path) {

@@ -15,20 +15,12 @@ pub const SESSION: &str = "8";
 /// The ids that there are tokens for.
 pub const SLAVES: [i64; 2] = [7, 8];
 
-/// The folder that `tests/clusterio/install.sh` has filled, from `SEQLINK_CLUSTERIO`. Without it
-/// the tests of this kind are skipped; `.ci/run` sets it.
-pub fn installed() -> Option<PathBuf> {
-    let Some(folder) = std::env::var_os("SEQLINK_CLUSTERIO") else {
-        eprintln!("skipped: SEQLINK_CLUSTERIO does not name a folder with Clusterio");
-        return None;
-    };
-    let folder = PathBuf::from(folder);
-    assert!(program(&folder).exists(), "{} is not there", program(&folder).display());
-    Some(folder)
-}
-
-fn program(installed: &Path) -> PathBuf {
-    installed.join("node_modules/.bin/clusteriomaster")
+/// The folder that `tests/clusterio/install.sh` has filled.
+pub fn installed() -> PathBuf {
+    let folder = std::env::var_os("SEQLINK_CLUSTERIO");
+    let folder = PathBuf::from(folder.expect("SEQLINK_CLUSTERIO names the folder with Clusterio"));
+    assert!(folder.join("installed.json").exists(), "{} is not whole", folder.display());
+    folder
 }
 
 /// A folder with a configured master, and what it has handed out.
@@ -78,7 +70,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 fn command(installed: &Path, folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(program(installed));
+    let mut command = Command::new(installed.join("node_modules/.bin/clusteriomaster"));
     command.current_dir(folder).args(arguments);
     command
 }
