@@ -6,7 +6,8 @@ mod programs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 
-use programs::{Master, Program, example, games_file, lines, run};
+use programs::cable::Cable;
+use programs::{Master, Program, eventually, example, games_file, lines, run};
 use serde_json::{Value, json};
 
 fn code(name: &str, arguments: &[&str]) -> i32 {
@@ -245,4 +246,51 @@ fn an_application_that_does_not_answer_holds_up_nobody() {
     }
     // All three have played in the time in which the first was still being told.
     assert!(!master.program.err().contains("the application"), "{}", master.program.err());
+}
+
+/// The address in a master's URL.
+fn address(master: &Master) -> std::net::SocketAddr {
+    let address = master.url.trim_start_matches("ws://").trim_end_matches("/api/socket");
+    address.parse().unwrap()
+}
+
+#[test]
+fn a_slave_tells_what_its_link_goes_through() {
+    let mut master = Master::start(&[]);
+    let cable = Cable::to(address(&master));
+    let through = format!("http://{}/", cable.address);
+    let slave = Program::start(example("slave", &["--master", &through, "--id", "5"]));
+    slave.says("registered");
+
+    // Three answers of the slave are lost on their way.
+    cable.swallow();
+    let ask = ["call", "5", "heartbeat", "{}"];
+    let mut asked = [(); 3].map(|()| master.control(&ask));
+    let answer = r#"{"seq":2,"type":"heartbeat_response","data":{"seq":2}}"#;
+    eventually("three answers to be lost", || {
+        (cable.swallowed() >= 3 * answer.len()).then_some(())
+    });
+    cable.cut();
+    slave.says("Link lost: holding ");
+    let said = slave.err();
+    let (_, held) = said.split_once("Link lost: holding ").unwrap();
+    // The registration may wait for a heartbeat that acknowledges it.
+    let (held, next) = held.lines().next().unwrap().split_once(" frames, next try in ").unwrap();
+    assert!(held == "3" || held == "4", "{said}");
+    assert!(next.starts_with("0.") && next.ends_with(" s"), "{said}");
+    assert!(!said.contains("Resumed"), "{said}");
+    cable.mend();
+    slave.says("Resumed: 3 sent again, 0 lost");
+    for control in &mut asked {
+        assert_eq!((control.end(), control.out().as_str()), (0, "{}\n"));
+    }
+    assert_eq!(slave.err().matches("registered").count(), 1, "the master saw one link");
+
+    // Another master does not know the session.
+    let other = Master::start(&[]);
+    cable.lay_to(address(&other));
+    master.program.kill();
+    slave.says("Session lost: The master does not know the session any more");
+    other.node(5, "idle");
+    assert_eq!(slave.err().matches("registered").count(), 2);
 }

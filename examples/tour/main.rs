@@ -38,6 +38,8 @@ mod setup;
 #[path = "../common/slaves.rs"]
 mod slaves;
 mod stage;
+#[path = "../common/states.rs"]
+mod states;
 #[path = "../common/storage.rs"]
 mod storage;
 mod story;

@@ -96,7 +96,9 @@ impl States {
     ///
     /// Dropped before it is ready, nothing is missed.
     pub async fn next(&mut self) -> Option<LinkState> {
-        if self.receiver.borrow_and_update().end().is_some() {
+        let ended = self.receiver.borrow().end().is_some();
+        // No state comes behind the end, but the end itself may not have been shown yet.
+        if ended && !self.receiver.has_changed().unwrap_or(false) {
             return None;
         }
         self.receiver.changed().await.ok()?;

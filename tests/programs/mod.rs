@@ -1,6 +1,8 @@
 //! Runs the examples as people run them: real processes, real sockets, and no wait without end.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
+pub mod cable;
+
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
