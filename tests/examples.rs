@@ -294,3 +294,51 @@ fn a_slave_tells_what_its_link_goes_through() {
     other.node(5, "idle");
     assert_eq!(slave.err().matches("registered").count(), 2);
 }
+
+#[test]
+fn a_node_that_is_away_is_shown_with_the_time_it_has_left() {
+    let master = Master::start(&["--session-timeout", "40.5"]);
+    let mut slave = master.slave(&["--id", "5", "--name", "away"]);
+    slave.kill();
+    let left = programs::eventually("node 5 to be away", || {
+        master.json(&["nodes"])[0][0]["resumingMs"].as_u64()
+    });
+    assert!((20_000..=40_500).contains(&left), "{left} ms");
+    let table = master.ask(&["nodes"]).1;
+    let row = table.lines().nth(1).unwrap();
+    assert!(row.contains("resuming, ") && row.contains(" s left"), "{table}");
+    assert_eq!(master.json(&["nodes"])[0][0]["connected"], true);
+    assert_eq!(master.json(&["slaves"])[0][0]["connected"], true);
+
+    let _again = master.slave(&["--id", "5", "--name", "away"]);
+    assert_eq!(master.node(5, "idle")["resumingMs"], Value::Null);
+
+    let short = Master::start(&["--session-timeout", "0.2"]);
+    short.slave(&["--id", "5"]).kill();
+    programs::eventually("the end of the session", || {
+        (short.json(&["nodes"])[0][0]["connected"] == false).then_some(())
+    });
+}
+
+#[test]
+fn a_master_says_what_is_wrong_with_its_arguments() {
+    let refused = |arguments: &[&str], code: i32, help: &str| {
+        let output = run("master", &[&["--listen", "127.0.0.1:0"], arguments].concat());
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(said.contains(help), "{arguments:?}: {said}");
+    };
+    refused(&["--session-timeout", "soon"], 2, "like 5 or 0.5");
+    refused(&["--heartbeat-interval=-1"], 2, "negative");
+    refused(&["--heartbeat-interval", "0"], 1, "heartbeat_interval");
+    refused(&["--dialect", "address"], 2, "plain, session");
+    refused(&["--token", "a", "--auth-secret-file", "b"], 2, "cannot be used with");
+    if cfg!(feature = "clusterio-tokens") {
+        refused(&["--auth-secret-file", "no such file"], 1, "no such file: ");
+        let short = programs::path("short-secret");
+        std::fs::write(&short, "c2hvcnQ=\n").unwrap();
+        refused(&["--auth-secret-file", &short], 1, "stands for 5 bytes");
+    } else {
+        refused(&["--auth-secret-file", "any"], 2, "--features clusterio-tokens");
+    }
+}
