@@ -44,7 +44,6 @@ use clap::Parser;
 use clap::builder::NonEmptyStringValueParser;
 use seqlink::{Client, ClientBuilder, ConnectError, Reconnect, Secret, Slave};
 use tracing::{info, warn};
-use tracing_subscriber::filter::LevelFilter;
 
 use crate::exit::Failure;
 use crate::instances::Instances;
@@ -89,7 +88,8 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let arguments = Arguments::parse();
-    setup::logging(LevelFilter::INFO);
+    // What the link goes through this program says in words of its own.
+    setup::logging("info,seqlink::link=warn");
     exit::finish(run(arguments))
 }
 
