@@ -16,7 +16,7 @@ pub(crate) struct Gate {
     #[arg(value_parser = token::TokenParser)]
     token: Option<Secret>,
     /// Ask for Clusterio's tokens instead, which are signed with this secret: the file holds what
-    /// `clusteriomaster config show` prints as master.auth_secret. Needs a build with
+    /// `clusteriomaster config show master.auth_secret` prints last. Needs a build with
     /// `--features clusterio-tokens`.
     #[arg(long, value_name = "FILE", conflicts_with = "token")]
     auth_secret_file: Option<PathBuf>,
