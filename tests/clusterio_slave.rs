@@ -105,8 +105,8 @@ fn a_real_slave_registers_and_stays() {
     let frames = tap.frames();
     let (sent, taken) = (numbered(&frames, true), numbered(&frames, false));
     let acknowledged = |up: bool| {
-        let beats = frames.iter().filter(|frame| frame.up == up && frame.kind() == "heartbeat");
-        beats.last().and_then(|beat| beat.json["data"]["seq"].as_u64()).unwrap_or_default()
+        let mut beats = frames.iter().filter(|frame| frame.up == up && frame.kind() == "heartbeat");
+        beats.next_back().and_then(|beat| beat.json["data"]["seq"].as_u64()).unwrap_or_default()
     };
     assert_eq!(acknowledged(true), taken.len() as u64, "the slave has all of ours");
     assert_eq!(acknowledged(false), sent.len() as u64, "we have all of the slave's");
