@@ -242,7 +242,7 @@ fn farewell(error: &HandshakeError, us: Role) -> Option<(CloseCode, Reason)> {
 fn version_reason(error: &VersionError, us: Role) -> Option<Reason> {
     let (us, them) = match us {
         Role::Master => ("master", "client"),
-        Role::Slave | Role::Control => ("client", "master"),
+        _ => ("client", "master"),
     };
     let start = Reason::VERSION;
     Some(match error {

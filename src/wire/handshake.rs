@@ -105,9 +105,6 @@ pub struct Continue {
     /// What resumes the session from now on, in this library's own dialect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_token: Option<Secret>,
-    /// As in [`Ready`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub account: Option<Account>,
 }
 
 /// The master's answer to a [`Resume`] that it does not know: the session is gone, and the client
