@@ -2,6 +2,7 @@
 
 mod config;
 mod driver;
+mod forward;
 mod inbox;
 mod pending;
 mod recover;

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::config::Config;
+use super::forward::Backlog;
 use super::pending::{Answer, Pending, Waiting};
 use super::{Ignored, LinkState, error_response};
 use crate::close::{CloseCode, Closed};
@@ -41,6 +42,8 @@ pub(crate) struct Shared {
     /// Taken by the one answer that may be written as JSON and wait for room: handlers that are
     /// done would otherwise hold all of theirs.
     answering: Semaphore,
+    /// Events that were handed on to this link and wait for room.
+    backlog: Backlog,
     /// Wakes the driver: there is something to write, or the link shall close.
     driver: AtomicWaker,
     close_asked: OnceLock<Closed>,
@@ -94,6 +97,7 @@ impl Shared {
             slots: Semaphore::new(config.requests_in_flight),
             room: Semaphore::new(config.outbox),
             answering: Semaphore::new(1),
+            backlog: Backlog::default(),
             config,
             driver: AtomicWaker::new(),
             close_asked: OnceLock::new(),
@@ -205,7 +209,7 @@ impl Shared {
         }
     }
 
-    fn fits(&self, draft: &Draft) -> Result<(), EncodeError> {
+    pub(crate) fn fits(&self, draft: &Draft) -> Result<(), EncodeError> {
         let (bytes, limit) = (draft.bytes(), self.config.longest());
         if bytes > limit { Err(EncodeError::TooLong { bytes, limit }) } else { Ok(()) }
     }
@@ -387,6 +391,10 @@ impl Shared {
 
     pub(crate) fn config(&self) -> &Config {
         &self.config
+    }
+
+    pub(crate) fn backlog(&self) -> &Backlog {
+        &self.backlog
     }
 
     pub(crate) fn pending(&self) -> &Pending {
