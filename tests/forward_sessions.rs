@@ -15,7 +15,7 @@ use seqlink::catalog::clusterio::session::{
 use seqlink::transport::memory::{self, Cable};
 use seqlink::{
     Client, ClientBuilder, CloseCode, ClosedBy, Config, Control, Ctx, Dialect, Direction, Event,
-    Link, Master, RequestError, Router, Slave,
+    Link, Master, Reconnect, RequestError, Router, Slave,
 };
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -77,7 +77,9 @@ async fn dial(master: &Master, client: ClientBuilder) -> Dialled {
         tokio::spawn(async move { master.attach(theirs).await });
         async move { Ok(ours) }
     };
-    let client = client.sessions(true).connect_by(by).await.unwrap();
+    let mut reconnect = Reconnect::default();
+    reconnect.most = Duration::from_millis(50);
+    let client = client.sessions(true).reconnect(reconnect).connect_by(by).await.unwrap();
     Dialled { client, cables, gone }
 }
 

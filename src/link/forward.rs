@@ -108,3 +108,99 @@ async fn move_on(shared: Arc<Shared>) {
         waiting.bytes -= bytes;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use semver::Version;
+    use serde::{Deserialize, Serialize};
+
+    use super::super::Config;
+    use super::*;
+    use crate::handshake::{Agreement, Peer};
+    use crate::message::Role;
+    use crate::session::Session;
+    use crate::wire::{Dialect, Frame, decode};
+
+    #[derive(Serialize, Deserialize)]
+    struct Line {
+        n: usize,
+        text: String,
+    }
+
+    impl Event for Line {
+        const NAME: &'static str = "line";
+    }
+
+    /// A link without a driver: what is queued stays until the test takes it.
+    fn link() -> Link {
+        let config = Config { outbox: 8 * 1024, ..Config::default() };
+        let (version, agent) = (Version::new(2, 0, 0), String::new());
+        let role = Role::Control;
+        let peer = Peer { role, id: None, name: None, agent, version: version.clone() };
+        let session = Session::continuing(Dialect::PLAIN, 0);
+        let agreement = Agreement { first: None, session, peer, version, hold: None };
+        Link::new(agreement, Role::Master, config)
+    }
+
+    fn hand_on_line(link: &Link, n: usize) {
+        let line = Line { n, text: "x".repeat(900) };
+        let json = serde_json::to_string(&line).unwrap();
+        hand_on::<Line>(link, serde_json::from_str(&json).unwrap());
+    }
+
+    fn taken(link: &Link) -> Option<usize> {
+        let text = link.shared().next_to_write()?;
+        let frame = Frame::read(text.as_str()).unwrap();
+        Some(decode::<Line>(frame.data.get()).unwrap().n)
+    }
+
+    /// Room that is free before the waiting events have moved is theirs: what comes meanwhile does
+    /// not overtake them.
+    #[tokio::test]
+    async fn what_comes_later_stays_behind_what_waits() {
+        let link = link();
+        let mut written = Vec::new();
+        for n in 0..200 {
+            hand_on_line(&link, n);
+            if n >= 10 {
+                // Two places are free; of those that wait, none has been moved yet.
+                written.extend(taken(&link));
+                written.extend(taken(&link));
+                hand_on_line(&link, 1000 + n);
+                if n % 3 == 0 {
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+        for _ in 0..500 {
+            written.extend(taken(&link));
+            tokio::task::yield_now().await;
+        }
+        let sent = (0..200).flat_map(|n| [Some(n), (n >= 10).then_some(1000 + n)]).flatten();
+        assert_eq!(written, sent.collect::<Vec<_>>());
+        assert!(link.shared().close_asked().is_none());
+        let waiting = link.shared().backlog().lock();
+        assert_eq!((waiting.bytes, waiting.drafts.len(), waiting.moving), (0, 0, false));
+    }
+
+    /// Both limits are counted in bytes, and what is over them ends the target and nothing else.
+    #[tokio::test]
+    async fn a_target_for_which_too_much_waits_is_closed() {
+        let link = link();
+        let fit = 2 * (8 * 1024 / 960);
+        for n in 0..fit {
+            hand_on_line(&link, n);
+            tokio::task::yield_now().await;
+        }
+        assert!(link.shared().close_asked().is_none());
+        (0..2).for_each(|n| hand_on_line(&link, fit + n));
+        let closed = link.shared().close_asked().expect("too much").clone();
+        assert_eq!(closed.code, CloseCode::POLICY);
+        assert!(closed.reason.as_str().starts_with("The outbox is full: "), "{closed}");
+        // Nothing of it is kept once the link has ended.
+        link.shared().conclude(closed);
+        tokio::task::yield_now().await;
+        hand_on_line(&link, 0);
+        assert_eq!(link.shared().backlog().lock().bytes, 0);
+    }
+}
