@@ -3,6 +3,7 @@
 
 pub mod faults;
 pub mod raw;
+pub mod recorded;
 pub mod scripted;
 
 use std::time::Duration;
