@@ -2,7 +2,9 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
 pub mod cutting;
+pub mod dialled;
 pub mod faults;
+pub mod line;
 pub mod raw;
 pub mod recorded;
 pub mod scripted;
