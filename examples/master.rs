@@ -38,7 +38,7 @@ use std::sync::Arc;
 use clap::Parser;
 use semver::Version;
 use seqlink::catalog::game_node::PlayerUpdate;
-use seqlink::{Master, Secret};
+use seqlink::{Config, Master, Secret};
 use tracing::{info, warn};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -124,7 +124,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     let reason = interrupt.wait().await;
     info!(reason, "closing all links; press Ctrl-C again to stop at once");
     tokio::select! {
-        () = master.shutdown(reason) => {}
+        () = master.shutdown(reason, Config::default().disconnect_timeout) => {}
         _ = interrupt.wait() => {}
     }
     Ok(())

@@ -49,17 +49,18 @@
 //!
 //! # What it promises
 //!
-//! Over one socket every message reaches its handler at most once and in the order sent. When a
-//! side closes, what it had queued goes out in front of the reason, as far as the peer reads it
-//! within [`Config::close_timeout`]; a request that crosses the other side's close is not handled.
-//! Every request ends exactly once: with a
-//! response, the peer's error, a timeout, or the end of the link, which says whether the request
-//! was *not delivered* or whether that is *unknown*. Nothing is sent again behind the caller's
-//! back. The memory of a link is bounded by its [`Config`].
+//! Within a session every message reaches its handler exactly once and in the order sent, across
+//! any number of sockets. Every request ends exactly once: with a response, the peer's error, a
+//! timeout, or the end of the link, which says whether the request was *not delivered* or whether
+//! that is *unknown*. Nothing is sent again behind the caller's back once the session is lost. The
+//! memory of a link is bounded by its [`Config`].
 //!
-//! A link ends with its socket, unless its client asked for a session
-//! ([`ClientBuilder::sessions`]): then it survives any number of cuts, and every message reaches its
-//! handler exactly once and in order.
+//! Clients ask for a session by themselves ([`ClientBuilder::sessions`]). With a peer that has none
+//! a link ends with its socket, and every message reaches its handler at most once. A
+//! [graceful end](Link::disconnect) lets both sides finish what they have begun. When a link is
+//! [closed](Link::close) without that, what it had queued goes out in front of the reason, as far as
+//! the peer reads it within [`Config::close_timeout`], and a request that crosses the other side's
+//! close is not handled.
 //!
 //! # Map
 //!

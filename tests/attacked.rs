@@ -145,7 +145,7 @@ async fn shutdown_tells_of_each_leave_and_frees_the_port() {
     let mut raw = Raw::control(address).await;
     let started = std::time::Instant::now();
     // The peer swallows the close: both callers wait for the same end.
-    tokio::join!(master.shutdown("noon"), master.shutdown("later"));
+    tokio::join!(master.shutdown("noon", DRAIN), master.shutdown("later", DRAIN));
     assert!(started.elapsed() >= Duration::from_millis(1900), "{:?}", started.elapsed());
     assert_eq!(*log.lock().unwrap(), ["joined", "left: closed by this side: noon"]);
     assert!(master.controls().is_empty());
@@ -170,7 +170,7 @@ async fn shutdown_tells_those_in_the_handshake() {
         .text(r#"{"seq":1,"type":"register_control","data":{"agent":"raw","version":"2.0.0"}}"#)
         .await;
     sleep(Duration::from_millis(100)).await;
-    let shutdown = tokio::spawn(async move { master.shutdown("noon").await });
+    let shutdown = tokio::spawn(async move { master.shutdown("noon", DRAIN).await });
     for raw in [&mut silent, &mut asked] {
         let ended = raw.ended().await;
         assert_eq!(ended.message.as_deref(), Some("shutdown"));

@@ -233,7 +233,7 @@ async fn shutdown_tells_everybody_why() {
     until("joining", || changes.lock().unwrap().len() == 7).await;
 
     let started = Instant::now();
-    master.shutdown("upgrade at noon").await;
+    master.shutdown("upgrade at noon", DRAIN).await;
     assert!(started.elapsed() < Duration::from_millis(2500), "one peer cannot hold it up");
     for client in slaves.iter().chain([&control]) {
         let stopped = soon(client.stopped()).await.to_string();
@@ -262,7 +262,8 @@ async fn a_client_comes_back_with_a_new_link() {
             let _ = tokio::time::timeout(limit, copy).await;
         }
     });
-    let client = slave_of(through, 7).connect().await.unwrap();
+    // Without a session the link ends with its socket.
+    let client = slave_of(through, 7).sessions(false).connect().await.unwrap();
     let first = client.link().await.unwrap();
     let error = first.request(&Sleep { ms: 60_000 }).await.unwrap_err();
     assert!(error.to_string().contains("whether it was delivered is unknown"), "{error}");
@@ -472,7 +473,7 @@ async fn a_thousand_links_at_once() {
     });
     tokio::join!(join_all(up), join_all(down));
     assert_eq!(links.iter().map(seqlink::Link::pending).sum::<usize>(), 0);
-    master.shutdown("done").await;
+    master.shutdown("done", DRAIN).await;
     assert!(links.iter().all(seqlink::Link::is_closed));
 }
 

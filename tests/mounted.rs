@@ -47,7 +47,7 @@ async fn a_master_is_one_route_of_an_axum_server() {
     assert!(page.http(&raw::upgrade("/api/socket")).await.starts_with("HTTP/1.1 404 "));
 
     let link = slave.link().await.unwrap();
-    master.shutdown("maintenance").await;
+    master.shutdown("maintenance", std::time::Duration::from_secs(2)).await;
     assert_eq!(link.closed().await.to_string(), "closed by the peer: maintenance");
     let mut late = Raw::tcp(address).await;
     let head = late.http(&raw::upgrade("/fleet/api/socket")).await;

@@ -10,7 +10,7 @@ use seqlink::catalog::clusterio::*;
 use seqlink::catalog::{clusterio, game_node, game_node::*};
 use seqlink::message::{Direction, Entry, Event, Kind, Request};
 use seqlink::wire::{
-    Close, Frame, Hello, Ready, RegisterControl, RegisterSlave, Response, without_seq,
+    Close, Frame, Hello, Nothing, Ready, RegisterControl, RegisterSlave, Response, without_seq,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -57,6 +57,8 @@ impl Shapes {
             .request::<SetInstanceConfigField>()
             .request::<AssignInstanceCommand>()
             .request::<AssignInstance>()
+            .plain::<Nothing>("prepare_disconnect_request")
+            .plain::<Nothing>("prepare_disconnect_response")
             .request::<StartInstance>()
             .request::<CreateSave>()
             .request::<StopInstance>()

@@ -6,61 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::raw::Raw;
+use common::world::{Ticks, World, counting};
 use common::*;
 use seqlink::transport::memory::{self, Cable};
-use seqlink::{
-    Client, ClientBuilder, Ctx, Delivery, Link, LinkState, Master, Reconnect, RequestError, Router,
-};
+use seqlink::{Delivery, Link, LinkState, Master, Reconnect, RequestError};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
-
-/// A master, and clients that dial it in memory over cables that can be cut.
-struct World {
-    master: Master,
-    cables: Arc<Mutex<Vec<Cable>>>,
-}
-
-impl World {
-    fn new(master: Master) -> Self {
-        Self { master, cables: Arc::default() }
-    }
-
-    async fn connect(&self, client: ClientBuilder) -> Client {
-        let (master, cables) = (self.master.clone(), Arc::clone(&self.cables));
-        let dial = move || {
-            let (ours, theirs) = memory::session_pair();
-            cables.lock().unwrap().push(ours.cable());
-            let master = master.clone();
-            tokio::spawn(async move { master.attach(theirs).await });
-            async move { Ok(ours) }
-        };
-        client.connect_by(dial).await.unwrap()
-    }
-
-    fn cable(&self) -> Cable {
-        self.cables.lock().unwrap().last().unwrap().clone()
-    }
-
-    fn dials(&self) -> usize {
-        self.cables.lock().unwrap().len()
-    }
-}
-
-type Ticks = Arc<Mutex<Vec<u64>>>;
-
-fn counting(seen: &Ticks) -> Router<Mutex<Vec<u64>>> {
-    async fn on_tick(tick: Tick, ctx: Ctx<Mutex<Vec<u64>>>) {
-        ctx.state().lock().unwrap().push(tick.n);
-    }
-    async fn on_echo(echo: Echo, _: Ctx<Mutex<Vec<u64>>>) -> Result<Echo, String> {
-        Ok(echo)
-    }
-    async fn on_sleep(wait: Sleep, _: Ctx<Mutex<Vec<u64>>>) -> Result<seqlink::Empty, String> {
-        sleep(Duration::from_millis(wait.ms)).await;
-        Ok(seqlink::Empty {})
-    }
-    Router::shared(Arc::clone(seen)).event(on_tick).request(on_echo).request(on_sleep)
-}
 
 /// The cable is cut in the middle of everything, many times, and nobody notices: the same link,
 /// every event once and in order, every request answered.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use seqlink::catalog::game_node::PlayerUpdate;
-use seqlink::{Change, Client, Closed, Control, Ctx, Link, Master, Role, Router, Slave};
+use seqlink::{
+    Change, Client, Closed, Config, Control, Ctx, Link, LinkState, Master, Role, Router, Slave,
+};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::cable::Cable;
@@ -24,6 +26,10 @@ const PATIENCE: Patience = Patience {
     terminate: Duration::from_secs(1),
 };
 
+/// How long the master holds the session of a node that it does not hear of: less than a game, so
+/// that the tour sees the end of it.
+const SESSION: Duration = Duration::from_secs(1);
+
 /// Something that was seen on a link.
 #[derive(Debug)]
 pub(crate) enum Seen {
@@ -31,6 +37,8 @@ pub(crate) enum Seen {
     Joined(i64),
     /// By the master: a slave's link has ended.
     Left(i64, Closed),
+    /// By a slave: its link had lost its socket and has one again, and so many frames went out once more.
+    Resumed(i64, usize),
     /// By the control: what became of a player.
     Update(PlayerUpdate),
 }
@@ -62,7 +70,9 @@ impl Stage {
         for (id, address) in [(1, port), (2, cable.address())] {
             let node = Node::new(PATIENCE, Some(reaper.clone()));
             let url = format!("ws://{address}/");
-            slaves.push((slave(id, &url, &node, &packages).await?, node));
+            let slave = slave(id, &url, &node, &packages).await?;
+            tokio::spawn(follow(id, slave.clone(), sender.clone()));
+            slaves.push((slave, node));
         }
         let control = Control::builder()
             .url(format!("ws://{port}/"))
@@ -90,6 +100,16 @@ impl Stage {
         self.cable.cut();
     }
 
+    /// Pulls the plug of the cable to node 2.
+    pub(crate) fn pull_cable(&self) {
+        self.cable.pull();
+    }
+
+    /// Puts the plug in again.
+    pub(crate) fn plug_cable(&self) {
+        self.cable.plug();
+    }
+
     /// What was seen next.
     pub(crate) async fn next(&mut self) -> Result<Seen, Failure> {
         self.seen.recv().await.ok_or_else(|| Failure::failed("nobody sees anything any more"))
@@ -102,7 +122,20 @@ impl Stage {
             slave.close(reason).await;
         }
         self.control.close(reason).await;
-        self.master.shutdown(reason).await;
+        self.master.shutdown(reason, Duration::from_secs(10)).await;
+    }
+}
+
+/// Tells what becomes of a slave's links.
+async fn follow(id: i64, slave: Client, seen: UnboundedSender<Seen>) {
+    while let Ok(link) = slave.link().await {
+        let mut states = link.states();
+        while let Some(state) = states.next().await {
+            if let LinkState::Resumed { again } = state {
+                // Nobody listens any more when the tour is over.
+                let _ = seen.send(Seen::Resumed(id, again));
+            }
+        }
     }
 }
 
@@ -120,7 +153,10 @@ fn master(dispatcher: &Arc<Dispatcher>, seen: UnboundedSender<Seen>) -> Result<M
         }
         told.on_change(change);
     };
+    let mut config = Config::default();
+    config.session_timeout = SESSION;
     Master::builder()
+        .config(config)
         .router(service::router(dispatcher))
         .on_change(on_change)
         .build()

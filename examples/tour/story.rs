@@ -18,8 +18,8 @@ const PLAYERS: [&str; 5] = ["Ann", "Ben", "Cleo", "Dan", "Eve"];
 const GAME: i64 = 1;
 /// The node behind the cable.
 const CABLED: i64 = 2;
-/// How far into a game the cable is cut.
-const INTO_THE_GAME: Duration = Duration::from_millis(500);
+/// How far into a game the cable is cut, and from then on how long until its plug is pulled.
+const PAUSE: Duration = Duration::from_millis(400);
 
 /// What has been seen so far.
 #[derive(Debug)]
@@ -43,6 +43,10 @@ enum Cut {
     Planned(i64, Instant),
     /// Cut, in the middle of this player's game.
     Done(i64),
+    /// The link has gone on over a new socket, and the game with it; pulled at that time.
+    Resumed(i64, Instant),
+    /// Pulled, and the player's game still runs.
+    Pulled(i64),
     /// The master has lost the node.
     Noticed(i64),
     /// And the player is the first who waits.
@@ -73,18 +77,12 @@ impl Story {
         self.join(&control).await?;
         while self.done.len() < PLAYERS.len() {
             let cut_at = match self.cut {
-                Cut::Planned(_, at) => Some(at),
+                Cut::Planned(_, at) | Cut::Resumed(_, at) => Some(at),
                 _ => None,
             };
             tokio::select! {
-                seen = stage.next() => self.see(seen?)?,
-                () = until(cut_at) => {
-                    stage.cut_cable();
-                    if let Cut::Planned(player, _) = self.cut {
-                        self.say(format_args!("the cable is cut while {} plays", name(player)));
-                        self.cut = Cut::Done(player);
-                    }
-                }
+                seen = stage.next() => self.see(seen?, stage)?,
+                () = until(cut_at) => self.cut(stage),
             }
         }
         check(self.cut == Cut::Mended, "nobody's game was cut off and played again")?;
@@ -107,12 +105,38 @@ impl Story {
         Ok(())
     }
 
-    fn see(&mut self, seen: Seen) -> Result<(), Failure> {
+    fn cut(&mut self, stage: &Stage) {
+        match self.cut {
+            Cut::Planned(player, _) => {
+                stage.cut_cable();
+                self.say(format_args!("the cable is cut while {} plays", name(player)));
+                self.cut = Cut::Done(player);
+            }
+            Cut::Resumed(player, _) => {
+                stage.pull_cable();
+                self.say("the plug of the cable is pulled");
+                self.cut = Cut::Pulled(player);
+            }
+            _ => {}
+        }
+    }
+
+    fn see(&mut self, seen: Seen, stage: &Stage) -> Result<(), Failure> {
         match (seen, self.cut) {
             (Seen::Update(update), _) => return self.update(&update),
-            (Seen::Left(CABLED, closed), Cut::Done(player)) => {
+            (Seen::Resumed(CABLED, again), Cut::Done(player)) => {
+                self.say(format_args!(
+                    "node 2 has resumed, {again} sent again, 0 lost; {} plays on",
+                    name(player)
+                ));
+                self.cut = Cut::Resumed(player, Instant::now() + PAUSE);
+            }
+            (Seen::Resumed(..), _) => return Err(Failure::failed("a link was cut by nobody")),
+            (Seen::Left(CABLED, closed), Cut::Pulled(player)) => {
                 check(closed.by == ClosedBy::Lost, "the link was closed instead of lost")?;
-                self.say(format_args!("the master has lost node 2: {}", closed.reason));
+                self.say(format_args!("the master has given node 2 up: {}", closed.reason));
+                stage.plug_cable();
+                self.say("the plug is put in again");
                 self.cut = Cut::Noticed(player);
             }
             (Seen::Left(..), _) => return Err(Failure::failed("a link ended without reason")),
@@ -177,7 +201,7 @@ impl Story {
         }
         match self.cut {
             Cut::Whole if node == CABLED => {
-                self.cut = Cut::Planned(user, Instant::now() + INTO_THE_GAME);
+                self.cut = Cut::Planned(user, Instant::now() + PAUSE);
             }
             Cut::PutInFront(player) if player == user => self.cut = Cut::Mended,
             _ => {}

@@ -1,5 +1,6 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
+use std::mem;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -7,8 +8,8 @@ use tokio::time::Instant;
 /// When a client dials again.
 ///
 /// The delay before attempt `n` (from 0) is uniform in 0 … min(`base`·2ⁿ, `most`), so that the
-/// slaves of a restarted master do not all come back at once. A link that lasted for `stable`
-/// starts the count anew.
+/// slaves of a restarted master do not all come back at once. A link or a socket of it that lasted
+/// for `stable` starts the count anew.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reconnect {
@@ -16,6 +17,9 @@ pub struct Reconnect {
     pub base: Duration,
     /// The bound of any delay: 30 s.
     pub most: Duration,
+    /// The bound of the first delay after a master has shut down, when all of its clients start to
+    /// come back at the same time: 2 s.
+    pub spread: Duration,
     /// How long a link lasts to count as stable: 10 s.
     pub stable: Duration,
     /// How many times in a row it dials again before it gives up; `None`, the default, for no end.
@@ -27,6 +31,7 @@ impl Default for Reconnect {
         Self {
             base: Duration::from_millis(250),
             most: Duration::from_secs(30),
+            spread: Duration::from_secs(2),
             stable: Duration::from_secs(10),
             attempts: None,
         }
@@ -46,11 +51,13 @@ pub(super) struct Backoff {
     rules: Reconnect,
     failures: u32,
     since: Option<Instant>,
+    /// All clients of the master draw their next delay at the same time.
+    spread: bool,
 }
 
 impl Backoff {
     pub(super) fn new(rules: Reconnect) -> Self {
-        Self { rules, failures: 0, since: None }
+        Self { rules, failures: 0, since: None, spread: false }
     }
 
     pub(super) fn connected(&mut self) {
@@ -64,6 +71,11 @@ impl Backoff {
         }
     }
 
+    /// The master has shut down: all of its clients come back at the same time.
+    pub(super) fn spread(&mut self) {
+        self.spread = true;
+    }
+
     /// The delay before the next attempt; `None` when there shall be none.
     pub(super) fn next(&mut self) -> Option<Duration> {
         if self.rules.attempts.is_some_and(|most| self.failures >= most) {
@@ -72,7 +84,8 @@ impl Backoff {
         let doubled =
             self.rules.base.saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX));
         self.failures = self.failures.saturating_add(1);
-        Some(doubled.min(self.rules.most).mul_f64(random()))
+        let least = if mem::take(&mut self.spread) { self.rules.spread } else { Duration::ZERO };
+        Some(doubled.max(least).min(self.rules.most).mul_f64(random()))
     }
 }
 
@@ -102,6 +115,22 @@ mod tests {
         tokio::time::advance(Duration::from_secs(10)).await;
         backoff.disconnected();
         assert!(backoff.next().unwrap() <= Duration::from_millis(250));
+    }
+
+    #[test]
+    fn the_clients_of_a_master_that_shuts_down_come_back_over_two_seconds() {
+        let draws = (0..1000).map(|_| {
+            let mut backoff = Backoff::new(Reconnect::default());
+            backoff.spread();
+            let delay = backoff.next().unwrap();
+            assert!(backoff.next().unwrap() <= Duration::from_millis(500), "once");
+            delay.as_secs_f64()
+        });
+        let draws: Vec<f64> = draws.collect();
+        for quarter in 0..4 {
+            let within = draws.iter().filter(|draw| (**draw * 2.0) as i32 == quarter).count();
+            assert!(within > 150, "{within} of 1000 in half second {quarter}");
+        }
     }
 
     #[test]

@@ -59,7 +59,7 @@ impl ClientBuilder {
             config: Config::default(),
             versions: Versions::default(),
             reconnect: Reconnect::default(),
-            sessions: false,
+            sessions: true,
         }
     }
 
@@ -125,10 +125,11 @@ impl ClientBuilder {
         self
     }
 
-    /// Whether to ask the master for a session that outlives its socket; it is not asked unless
-    /// told so in this version. A master that cannot is spoken to as it can.
+    /// Whether to ask the master for a session that outlives its socket: yes unless told
+    /// otherwise. A master that does not know the question is spoken to as it can: Clusterio's have
+    /// sessions too, those of the plain generation have none.
     ///
-    /// Then a lost socket does not end the link: what is sent meanwhile waits, and
+    /// With a session a lost socket does not end the link: what is sent meanwhile waits, and
     /// [`Link::states`] tells what goes on. Every message reaches its handler exactly once and in
     /// order, as long as the session is resumed within the master's
     /// [`Config::session_timeout`].
@@ -164,7 +165,8 @@ impl ClientBuilder {
         self.url.get_or_insert_with(|| String::from("ws://attached/"));
         let dialer = self.into_dialer(None)?;
         let deadline = dialer.config.handshake_deadline();
-        match dialer.register(Box::new(transport), deadline, None).await? {
+        let stop = dialer.stop.clone();
+        match dialer.register(Box::new(transport), deadline, None, stop).await? {
             Dialled::Fresh(transport, agreement) => {
                 let (link, driver) = dialer.link(transport, *agreement);
                 tokio::spawn(async move {
@@ -281,11 +283,13 @@ impl Dialer {
         held: Option<(&Hold, Option<u64>)>,
     ) -> Result<Dialled, ConnectError> {
         let deadline = self.config.handshake_deadline();
+        // A client that is closed still resumes its session, to end it gracefully.
+        let stop = if held.is_some() { CancellationToken::new() } else { self.stop.clone() };
         let opening = self.open(deadline);
-        let Some(opened) = self.stop.run_until_cancelled(opening).await else {
+        let Some(opened) = stop.run_until_cancelled(opening).await else {
             return Err(HandshakeError::Shutdown("closed by this side".into()).into());
         };
-        self.register(opened?, deadline, held).await
+        self.register(opened?, deadline, held, stop).await
     }
 
     async fn open(&self, deadline: Instant) -> Result<Box<dyn Transport>, ConnectError> {
@@ -323,13 +327,14 @@ impl Dialer {
         mut transport: Box<dyn Transport>,
         deadline: Instant,
         held: Option<(&Hold, Option<u64>)>,
+        stop: CancellationToken,
     ) -> Result<Dialled, ConnectError> {
         let terms = Terms {
             versions: self.versions.clone(),
             deadline,
             timeout: self.config.handshake_timeout,
             close_timeout: self.config.close_timeout,
-            stop: self.stop.clone(),
+            stop,
             outbox: self.config.outbox,
         };
         let script = handshake::client(&mut transport, &terms, &self.registration, held);

@@ -16,10 +16,9 @@ pub use backoff::Reconnect;
 pub use builder::ClientBuilder;
 use builder::{Dialer, Dialled};
 
-use crate::close::{Closed, ClosedBy, Reason};
+use crate::close::{CloseCode, Closed, ClosedBy, Reason};
 use crate::error::ConnectError;
-use crate::handshake::Hold;
-use crate::link::{Driver, Link, Recover, Resumption};
+use crate::link::{Driver, Link, Lost, Recover, Resumption};
 
 /// A client that does the work, known by its id.
 #[derive(Debug)]
@@ -65,10 +64,11 @@ impl Control {
 ///
 /// # Behaviour
 ///
+/// - A lost socket does not end the link where the master speaks
+///   [sessions](ClientBuilder::sessions): the client dials again and resumes it.
+///   [`Link::states`] tells what goes on.
 /// - When the link ends, whoever ended it, the client dials again after a delay (see
-///   [`Reconnect`]) and registers anew. A link with a
-///   [session](ClientBuilder::sessions) does not end with its socket: the client dials again and
-///   resumes it. That is a new [`Link`]: requests of the old one have failed
+///   [`Reconnect`]) and registers anew. That is a new [`Link`]: requests of the old one have failed
 ///   and are not sent again, and what its peer knew of it may be gone.
 /// - It stops for good when it is [closed](Self::close), and after a refused token, a version
 ///   refusal or a replacement by a newer link with its id.
@@ -142,7 +142,9 @@ impl Client {
         }
     }
 
-    /// Closes the link with `reason` and stops for good; returns when the link has ended.
+    /// Ends the link gracefully, as [`Link::disconnect`] does, and stops for good; returns when the
+    /// link has ended. A link that has lost its socket has as long to resume; when nothing is held
+    /// for the master, it is closed at once.
     ///
     /// # Cancel safety
     ///
@@ -229,8 +231,8 @@ impl Task {
             tokio::select! {
                 ended = &mut running => ended,
                 () = stop.token.cancelled() => {
-                    link.close(stop.reason.get().map_or("", Reason::as_str));
-                    running.await
+                    let reason = stop.reason.get().map_or("", Reason::as_str);
+                    tokio::join!(&mut running, part(&link, reason)).0
                 }
             }
         };
@@ -241,6 +243,9 @@ impl Task {
         if stop.token.is_cancelled() {
             return End::Final(None);
         }
+        if closed.by == ClosedBy::Remote && closed.code == CloseCode::GOING_AWAY {
+            self.backoff.spread();
+        }
         self.state.send_replace(State::Connecting);
         match found {
             Some(Ok(dialled)) => End::Replaced(dialled),
@@ -250,6 +255,16 @@ impl Task {
             }
             _ => End::Lost(ConnectError::Ended(closed)),
         }
+    }
+}
+
+/// Ends the link for good, and gracefully where there is anything that would be lost otherwise.
+async fn part(link: &Link, reason: &str) {
+    if link.is_resuming() && link.holds_nothing() {
+        // The next socket may be long in coming, and nobody waits for anything.
+        link.close(reason);
+    } else {
+        link.disconnect(reason).await;
     }
 }
 
@@ -290,19 +305,20 @@ impl Recover for Redial<'_> {
         std::future::pending().await
     }
 
-    async fn recover(
-        &mut self,
-        cut: &Closed,
-        hold: &Hold,
-        last_seq: Option<u64>,
-    ) -> Result<Resumption, Closed> {
+    async fn recover(&mut self, lost: &Lost) -> Result<Resumption, Closed> {
+        let Lost { cut, hold, last_seq, .. } = lost;
+        self.backoff.disconnected();
         let dialling = async {
             loop {
                 let Some(delay) = self.backoff.next() else { return Err(cut.clone()) };
+                lost.next_try(delay);
                 tracing::info!(?delay, "trying to resume");
                 sleep(delay).await;
-                match self.dialer.dial(Some((hold, last_seq))).await {
-                    Ok(Dialled::Resumed(resumption)) => return Ok(resumption),
+                match self.dialer.dial(Some((hold, *last_seq))).await {
+                    Ok(Dialled::Resumed(resumption)) => {
+                        self.backoff.connected();
+                        return Ok(resumption);
+                    }
                     Ok(fresh) => {
                         self.found = Some(Ok(fresh));
                         let reason = "The master does not know the session any more";

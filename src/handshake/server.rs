@@ -29,19 +29,21 @@ pub(crate) enum Arrival<S> {
 }
 
 /// How a master holds sessions.
-pub(crate) struct SessionTerms {
+pub(crate) struct SessionTerms<'a> {
     pub(crate) dialect: Dialect,
     pub(crate) timeout: Duration,
     pub(crate) heartbeat_interval: Duration,
     /// A new session token.
     pub(crate) token: fn() -> Secret,
+    /// Why nobody registers any more.
+    pub(crate) shut: &'a (dyn Fn() -> Option<Reason> + Sync),
 }
 
 /// The master's script. `find` looks a session token up. On an error the peer has been told.
 pub(crate) async fn server<S>(
     transport: &mut impl Transport,
     terms: &Terms,
-    session: &SessionTerms,
+    session: &SessionTerms<'_>,
     authenticate: Option<&Authenticate>,
     find: impl Fn(&Secret) -> Option<S>,
 ) -> Result<Arrival<S>, HandshakeError> {
@@ -79,7 +81,7 @@ struct Welcome {
 impl<T: Transport> Script<'_, T> {
     async fn serve<S>(
         &mut self,
-        session: &SessionTerms,
+        session: &SessionTerms<'_>,
         authenticate: Option<&Authenticate>,
         find: impl Fn(&Secret) -> Option<S>,
     ) -> Result<Served<S>, HandshakeError> {
@@ -96,6 +98,9 @@ impl<T: Transport> Script<'_, T> {
             }
             self.say(Invalidate::TYPE, &Invalidate {}).await?;
             text = self.hear(expected).await?;
+        }
+        if let Some(reason) = (session.shut)() {
+            return Err(HandshakeError::Shutdown(reason));
         }
         let frame = read(&text, expected)?;
         let (role, id, name, register) = match &*frame.kind {
@@ -147,7 +152,7 @@ impl<T: Transport> Script<'_, T> {
     }
 }
 
-impl SessionTerms {
+impl SessionTerms<'_> {
     fn hold(&self) -> Hold {
         let (timeout, heartbeat_interval) = (self.timeout, self.heartbeat_interval);
         Hold { token: (self.token)(), timeout, heartbeat_interval }

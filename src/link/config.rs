@@ -19,6 +19,9 @@ pub struct Config {
     pub heartbeat_interval: Duration,
     /// How long a master holds a session after a cut: 60 seconds. Clients learn it at `ready`.
     pub session_timeout: Duration,
+    /// How long a graceful end waits for what both sides have begun: 10 seconds. See
+    /// [`Link::disconnect`](crate::Link::disconnect).
+    pub disconnect_timeout: Duration,
     /// How long a closing link waits for the peer's close frame: 2 seconds.
     pub close_timeout: Duration,
     /// Longest frame in bytes, either way: 1 MiB.
@@ -41,6 +44,7 @@ impl Default for Config {
             handshake_timeout: Duration::from_secs(5),
             heartbeat_interval: Duration::from_secs(5),
             session_timeout: Duration::from_secs(60),
+            disconnect_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(2),
             max_frame: 1 << 20,
             outbox: 1 << 20,

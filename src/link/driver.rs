@@ -1,12 +1,12 @@
+use std::mem;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use super::inbox::Inbox;
-use super::recover::{Break, Recover, Resumption};
+use super::recover::{Break, Lost, Recover, Resumption};
 use super::router::Routes;
 use super::socket::{Event, Socket};
 use super::work::{Stage, Work};
@@ -97,6 +97,7 @@ impl Driver {
             if let Some(closed) = end {
                 return work.judge(socket, closed);
             }
+            shared.set_handling(work.inbox.running());
             if shared.with_session(|session| session.is_acknowledgement_due()) {
                 socket.show_life();
             }
@@ -115,20 +116,20 @@ impl Driver {
         let link = work.link.clone();
         let shared = link.shared();
         // A peer that is alive after all learns from the end of the socket that it was given up.
-        self.socket = Socket::new(Box::new(transport::Gone));
+        let old = mem::replace(&mut self.socket, Socket::new(Box::new(transport::Gone)));
+        if cut.by == ClosedBy::Remote {
+            // Its close frame is answered, which is no longer this session's matter.
+            tokio::spawn(timeout(shared.config().close_timeout, old.hang_up()));
+        }
         let Some(hold) = shared.hold() else { return Err(cut) };
-        let (last_seq, held) = shared.with_session(|s| (s.last_received(), s.held()));
-        let now = Instant::now();
-        let until = now.checked_add(hold.timeout).unwrap_or(now + Duration::from_secs(86_400));
-        shared.set_state(LinkState::Resuming { cut: cut.clone(), held, until });
-        tracing::info!(peer = %link.describe_peer(), %cut, held, "the socket is lost, holding the session");
-        let mut recovering = pin!(recover.recover(&cut, &hold, last_seq));
+        let lost = Lost::new(link.clone(), cut, hold);
+        let mut recovering = pin!(recover.recover(&lost));
         loop {
             tokio::select! {
                 biased;
                 closed = shared.close_wanted() => return Err(closed),
                 resumption = &mut recovering => return resumption,
-                () = work.inbox.work(&link) => {}
+                () = work.inbox.work(&link) => shared.set_handling(work.inbox.running()),
             }
         }
     }

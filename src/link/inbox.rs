@@ -21,15 +21,15 @@ pub(crate) struct Inbox {
     events: VecDeque<QueuedEvent>,
     /// Bytes of all the frames above.
     bytes: usize,
-    /// Refusals that wait for room in the outbox, and their bytes.
-    refusals: usize,
-    refused_bytes: usize,
+    /// Answers that wait and have no handler of the application's, and their bytes.
+    answers: usize,
+    waiting_bytes: usize,
 }
 
 /// What a future in the inbox gives back at its end.
 enum Held {
     Request(usize),
-    Refusal(usize),
+    Answer(usize),
 }
 
 /// An event that waits for those before it.
@@ -47,8 +47,8 @@ impl Inbox {
             event: None,
             events: VecDeque::new(),
             bytes: 0,
-            refusals: 0,
-            refused_bytes: 0,
+            answers: 0,
+            waiting_bytes: 0,
         }
     }
 
@@ -63,12 +63,12 @@ impl Inbox {
 
     /// How many request handlers run.
     pub(crate) fn running(&self) -> usize {
-        self.requests.len() - self.refusals
+        self.requests.len() - self.answers
     }
 
-    /// Bytes of the refusals that wait for room in the outbox.
-    pub(crate) fn refused_bytes(&self) -> usize {
-        self.refused_bytes
+    /// Bytes of the answers that wait and have no handler of the application's.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -81,11 +81,11 @@ impl Inbox {
         self.requests.push(handler.map(move |()| Held::Request(bytes)).boxed());
     }
 
-    /// Takes an error response of `bytes` that waits for room.
-    pub(crate) fn add_refusal(&mut self, response: BoxFuture<'static, ()>, bytes: usize) {
-        self.refusals += 1;
-        self.refused_bytes += bytes;
-        self.requests.push(response.map(move |()| Held::Refusal(bytes)).boxed());
+    /// Takes an answer of the link's own, of `bytes`, that waits for something.
+    pub(crate) fn add_answer(&mut self, answer: BoxFuture<'static, ()>, bytes: usize) {
+        self.answers += 1;
+        self.waiting_bytes += bytes;
+        self.requests.push(answer.map(move |()| Held::Answer(bytes)).boxed());
     }
 
     /// Takes an event, to be handled after all that came before it.
@@ -118,9 +118,9 @@ impl Inbox {
         if let Poll::Ready(Some(held)) = self.requests.poll_next_unpin(cx) {
             match held {
                 Held::Request(bytes) => self.bytes -= bytes,
-                Held::Refusal(bytes) => {
-                    self.refusals -= 1;
-                    self.refused_bytes -= bytes;
+                Held::Answer(bytes) => {
+                    self.answers -= 1;
+                    self.waiting_bytes -= bytes;
                 }
             }
             return Poll::Ready(());

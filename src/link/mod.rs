@@ -3,12 +3,14 @@
 mod config;
 mod driver;
 mod inbox;
+mod parting;
 mod pending;
 mod recover;
 mod router;
 mod shared;
 mod socket;
 mod state;
+mod stream;
 mod work;
 
 use std::fmt;
@@ -21,7 +23,7 @@ use serde_json::value::RawValue;
 
 pub use config::Config;
 pub(crate) use driver::Driver;
-pub(crate) use recover::{Recover, Resumption, Unrecoverable};
+pub(crate) use recover::{Lost, Recover, Resumption, Unrecoverable};
 pub(crate) use router::Routes;
 pub use router::{Ctx, Router};
 use shared::Shared;
@@ -210,6 +212,16 @@ impl Link {
     /// How the link outlives its socket; `None` where it does not.
     pub(crate) fn hold(&self) -> Option<Hold> {
         self.shared.hold()
+    }
+
+    /// Whether it has lost its socket, and its session is held.
+    pub(crate) fn is_resuming(&self) -> bool {
+        matches!(*self.shared.states().borrow(), LinkState::Resuming { .. })
+    }
+
+    /// Whether nothing would be lost if the link ended.
+    pub(crate) fn holds_nothing(&self) -> bool {
+        self.pending() == 0 && self.shared.with_session(|session| session.held()) == 0
     }
 
     pub(crate) fn renews_token(&self) -> bool {

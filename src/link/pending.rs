@@ -4,10 +4,10 @@
 //! exactly one of the middle three.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use dashmap::DashMap;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::error::RequestError;
 use crate::wire::Text;
@@ -41,6 +41,11 @@ pub(crate) struct Pending {
     // Made at the first request: many links never ask anything.
     map: OnceLock<DashMap<u64, oneshot::Sender<Outcome>>>,
     closed: AtomicBool,
+    /// The number of this side's `prepare_disconnect_request`; 0 for none.
+    parting: AtomicU64,
+    /// Somebody waits in [`drained`](Self::drained).
+    draining: AtomicBool,
+    left: Notify,
 }
 
 impl Pending {
@@ -56,9 +61,40 @@ impl Pending {
         (!self.closed.load(Ordering::SeqCst)).then_some(waiting)
     }
 
+    /// The same for `prepare_disconnect_request`, for which a link that drains does not wait: both
+    /// sides may ask at once.
+    pub(crate) fn insert_parting(&self, seq: u64) -> Option<Waiting<'_>> {
+        self.parting.store(seq, Ordering::SeqCst);
+        self.insert(seq)
+    }
+
+    /// Waits until nobody waits for an answer and `also` holds.
+    pub(crate) async fn drained(&self, also: impl Fn() -> bool) {
+        self.draining.store(true, Ordering::SeqCst);
+        loop {
+            let left = self.left.notified();
+            let mut left = std::pin::pin!(left);
+            left.as_mut().enable();
+            let parting = self.parting.load(Ordering::SeqCst);
+            let asked = |map: &DashMap<u64, _>| usize::from(map.contains_key(&parting));
+            if self.map.get().is_none_or(|map| map.len() == asked(map)) && also() {
+                return;
+            }
+            left.await;
+        }
+    }
+
+    /// What somebody in [`drained`](Self::drained) waits for may have come about.
+    pub(crate) fn look_again(&self) {
+        if self.draining.load(Ordering::SeqCst) {
+            self.left.notify_waiters();
+        }
+    }
+
     /// Hands the answer to whoever waits for `seq`. Says whether anybody did.
     pub(crate) fn complete(&self, seq: u64, outcome: Outcome) -> bool {
         let entry = self.map.get().and_then(|map| map.remove(&seq));
+        self.look_again();
         match entry {
             Some((_, sender)) => sender.send(outcome).is_ok(),
             None => false,
@@ -102,6 +138,7 @@ impl Drop for Waiting<'_> {
         if let Some(map) = self.pending.map.get() {
             map.remove(&self.seq);
         }
+        self.pending.look_again();
     }
 }
 

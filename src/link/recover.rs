@@ -1,7 +1,11 @@
 //! Where a link's next socket comes from.
 
 use std::future::Future;
+use std::time::Duration;
 
+use tokio::time::Instant;
+
+use super::{Link, LinkState};
 use crate::close::Closed;
 use crate::handshake::Hold;
 use crate::transport::Transport;
@@ -11,14 +15,47 @@ pub(crate) trait Recover: Send {
     /// A socket that takes the session over while the present one still works. Cancel safe.
     fn takeover(&mut self) -> impl Future<Output = Resumption> + Send;
 
-    /// A socket after the last one was cut, or how the session ends. `last_seq` is the last number
-    /// that this side has received.
-    fn recover(
-        &mut self,
-        cut: &Closed,
-        hold: &Hold,
-        last_seq: Option<u64>,
-    ) -> impl Future<Output = Result<Resumption, Closed>> + Send;
+    /// A socket after the last one was cut, or how the session ends.
+    fn recover(&mut self, lost: &Lost) -> impl Future<Output = Result<Resumption, Closed>> + Send;
+}
+
+/// A session without a socket.
+#[derive(Debug)]
+pub(crate) struct Lost {
+    link: Link,
+    /// How its socket was lost.
+    pub(crate) cut: Closed,
+    pub(crate) hold: Hold,
+    /// The last number that this side has received.
+    pub(crate) last_seq: Option<u64>,
+    until: Instant,
+}
+
+impl Lost {
+    pub(super) fn new(link: Link, cut: Closed, hold: Hold) -> Self {
+        let last_seq = link.shared().with_session(|session| session.last_received());
+        let now = Instant::now();
+        // A time beyond what the clock can hold is as good as a day.
+        let until = now.checked_add(hold.timeout).unwrap_or(now + Duration::from_secs(86_400));
+        let lost = Self { link, cut, hold, last_seq, until };
+        let held = lost.tell(None);
+        let (peer, cut) = (lost.link.describe_peer(), &lost.cut);
+        tracing::info!(%peer, %cut, held, "the socket is lost, holding the session");
+        lost
+    }
+
+    /// The next attempt is made after `delay`.
+    pub(crate) fn next_try(&self, delay: Duration) {
+        self.tell(Instant::now().checked_add(delay));
+    }
+
+    fn tell(&self, next_try: Option<Instant>) -> usize {
+        let shared = self.link.shared();
+        let held = shared.with_session(|session| session.held());
+        let (cut, until) = (self.cut.clone(), self.until);
+        shared.set_state(LinkState::Resuming { cut, held, until, next_try });
+        held
+    }
 }
 
 /// A link that ends with its socket.
@@ -30,13 +67,8 @@ impl Recover for Unrecoverable {
         std::future::pending().await
     }
 
-    async fn recover(
-        &mut self,
-        cut: &Closed,
-        _: &Hold,
-        _: Option<u64>,
-    ) -> Result<Resumption, Closed> {
-        Err(cut.clone())
+    async fn recover(&mut self, lost: &Lost) -> Result<Resumption, Closed> {
+        Err(lost.cut.clone())
     }
 }
 

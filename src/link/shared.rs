@@ -1,7 +1,7 @@
 //! What the handles of a link and its driver share.
 
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -14,14 +14,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::config::Config;
 use super::pending::{Answer, Pending, Waiting};
+use super::stream::{Admits, Refused, Sort, Stream};
 use super::{Ignored, LinkState, error_response};
 use crate::close::{CloseCode, Closed};
 use crate::error::{Delivery, EventError, RemoteError, RequestError};
 use crate::handshake::{Agreement, Hold, Peer};
 use crate::message::Role;
-use crate::session::{AckError, Exhausted, Session};
+use crate::session::{AckError, Session};
 use crate::transport::Outgoing;
-use crate::wire::{Close, Draft, EncodeError, Heartbeat, Text};
+use crate::wire::{Draft, EncodeError, Heartbeat, Text};
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -29,7 +30,9 @@ pub(crate) struct Shared {
     peer: Peer,
     version: Version,
     config: Config,
-    session: Mutex<Stream>,
+    stream: Mutex<Stream>,
+    /// The stream's dialect outlives its socket.
+    resumes: bool,
     /// How the link outlives its socket; `None` where it does not.
     hold: Mutex<Option<Hold>>,
     state: watch::Sender<LinkState>,
@@ -46,38 +49,10 @@ pub(crate) struct Shared {
     close_asked: OnceLock<Closed>,
     end: OnceLock<Closed>,
     ended: CancellationToken,
+    /// How many requests of the peer are being handled; the driver keeps it.
+    handling: AtomicUsize,
     ignored_events: AtomicU64,
     ignored_responses: AtomicU64,
-}
-
-/// The sending side of a link.
-#[derive(Debug)]
-enum Stream {
-    Open(Session),
-    /// The last word is queued: nothing can be sent any more.
-    Finished(Session),
-}
-
-impl Stream {
-    fn session(&mut self) -> &mut Session {
-        match self {
-            Stream::Open(session) | Stream::Finished(session) => session,
-        }
-    }
-}
-
-/// Why a frame was not queued.
-#[derive(Debug)]
-pub(crate) enum Refused {
-    /// The link is closing or has ended.
-    Closed,
-    Exhausted,
-}
-
-impl From<Exhausted> for Refused {
-    fn from(_: Exhausted) -> Self {
-        Self::Exhausted
-    }
 }
 
 impl Shared {
@@ -87,7 +62,8 @@ impl Shared {
             us,
             peer,
             version,
-            session: Mutex::new(Stream::Open(session)),
+            resumes: session.dialect().resumes(),
+            stream: Mutex::new(Stream::new(session)),
             hold: Mutex::new(hold),
             state: watch::Sender::new(LinkState::Connected),
             pending: Pending::default(),
@@ -99,6 +75,7 @@ impl Shared {
             close_asked: OnceLock::new(),
             end: OnceLock::new(),
             ended: CancellationToken::new(),
+            handling: AtomicUsize::new(0),
             ignored_events: AtomicU64::new(0),
             ignored_responses: AtomicU64::new(0),
         }
@@ -120,7 +97,8 @@ impl Shared {
         self.fits(&draft).map_err(crate::error::SendError::from)?;
         let _slot = permits(&self.slots, 1).await.map_err(|_| self.undelivered())?;
         let room = self.room_for(&draft).await.map_err(|_| self.undelivered())?;
-        let waiting = self.ask(draft, room).ok_or_else(|| self.undelivered())?;
+        let sort = Sort::Message { needed: self.handling() > 0 };
+        let waiting = self.ask(draft, room, sort).ok_or_else(|| self.undelivered())?;
         match waiting.outcome().await {
             Some(outcome) => outcome,
             // The driver was dropped in the middle, with its runtime.
@@ -129,14 +107,20 @@ impl Shared {
     }
 
     /// Numbers and queues a request. The wait for its answer begins before the frame is queued.
-    fn ask(&self, draft: Draft, room: SemaphorePermit<'_>) -> Option<Waiting<'_>> {
+    pub(super) fn ask(
+        &self,
+        draft: Draft,
+        room: SemaphorePermit<'_>,
+        sort: Sort,
+    ) -> Option<Waiting<'_>> {
         let mut stream = self.stream();
-        let Stream::Open(session) = &mut *stream else { return None };
-        let was_idle = session.is_idle();
-        let queued = session.send(draft);
-        let waiting = queued.ok().and_then(|seq| self.pending.insert(seq));
+        let queued = stream.send(draft, sort);
+        let waiting = queued.as_ref().ok().and_then(|(seq, _)| match sort {
+            Sort::Parting => self.pending.insert_parting(*seq),
+            Sort::Message { .. } | Sort::Answer => self.pending.insert(*seq),
+        });
         drop(stream);
-        self.queued(queued.is_ok(), was_idle, room);
+        self.queued(queued, room).ok()?;
         waiting
     }
 
@@ -144,7 +128,8 @@ impl Shared {
         self.fits(&draft).map_err(crate::error::SendError::from)?;
         let closed = || EventError::Closed(self.why_closed());
         let room = self.room_for(&draft).await.map_err(|_| closed())?;
-        self.queue(draft, room).map_err(|_| closed())
+        let sort = Sort::Message { needed: self.handling() > 0 };
+        self.queue(draft, room, sort).map_err(|_| closed())
     }
 
     /// Waits until an answer may be written as JSON; for as long as the permit lives, no other is.
@@ -163,17 +148,17 @@ impl Shared {
         if let Ok(draft) = draft
             && let Ok(room) = self.room_for(&draft).await
         {
-            let _ = self.queue(draft, room);
+            let _ = self.queue(draft, room, Sort::Answer);
         }
     }
 
-    /// Queues a frame now, when there is room for it; gives it back when there is none. A link
+    /// Queues an answer now, when there is room for it; gives it back when there is none. A link
     /// that ends meanwhile needs none.
     pub(crate) fn try_queue(&self, draft: Draft) -> Result<(), Draft> {
         let bytes = u32::try_from(draft.bytes()).unwrap_or(u32::MAX);
         match self.room.try_acquire_many(bytes) {
             Ok(room) => {
-                let _ = self.queue(draft, room);
+                let _ = self.queue(draft, room, Sort::Answer);
                 Ok(())
             }
             Err(TryAcquireError::NoPermits) => Err(draft),
@@ -181,27 +166,33 @@ impl Shared {
         }
     }
 
-    fn queue(&self, draft: Draft, room: SemaphorePermit<'_>) -> Result<(), Refused> {
-        let mut stream = self.stream();
-        let Stream::Open(session) = &mut *stream else { return Err(Refused::Closed) };
-        let was_idle = session.is_idle();
-        let queued = session.send(draft);
-        drop(stream);
-        self.queued(queued.is_ok(), was_idle, room);
-        Ok(queued.map(|_| ())?)
+    fn queue(&self, draft: Draft, room: SemaphorePermit<'_>, sort: Sort) -> Result<(), Refused> {
+        let queued = self.stream().send(draft, sort);
+        self.queued(queued, room)
     }
 
     /// The end of every way into the queue: the room is taken, and the driver is woken once for a
     /// burst.
-    fn queued(&self, queued: bool, was_idle: bool, room: SemaphorePermit<'_>) {
-        if queued {
-            room.forget();
-            if was_idle {
-                self.driver.wake();
+    fn queued(
+        &self,
+        queued: Result<(u64, bool), Refused>,
+        room: SemaphorePermit<'_>,
+    ) -> Result<(), Refused> {
+        match queued {
+            Ok((_, was_idle)) => {
+                room.forget();
+                if was_idle {
+                    self.driver.wake();
+                }
+                Ok(())
             }
-        } else {
-            let closed = Closed::local(CloseCode::INTERNAL, "Sequence numbers exhausted");
-            self.ask_to_close(closed);
+            Err(refused) => {
+                if let Refused::Exhausted = refused {
+                    let reason = "Sequence numbers exhausted";
+                    self.ask_to_close(Closed::local(CloseCode::INTERNAL, reason));
+                }
+                Err(refused)
+            }
         }
     }
 
@@ -210,14 +201,14 @@ impl Shared {
         if bytes > limit { Err(EncodeError::TooLong { bytes, limit }) } else { Ok(()) }
     }
 
-    async fn room_for(&self, draft: &Draft) -> Result<SemaphorePermit<'_>, Refused> {
+    pub(super) async fn room_for(&self, draft: &Draft) -> Result<SemaphorePermit<'_>, Refused> {
         let bytes = u32::try_from(draft.bytes()).unwrap_or(u32::MAX);
         permits(&self.room, bytes).await.map_err(|_| Refused::Closed)
     }
 
     /// The next frame for the socket; its room is free again.
     pub(crate) fn next_to_write(&self) -> Option<Text> {
-        let (text, room) = self.stream().session().next_to_write()?;
+        let (text, room) = self.stream().session.next_to_write()?;
         self.room.add_permits(room);
         Some(text)
     }
@@ -225,11 +216,10 @@ impl Shared {
     /// What shows the peer that this side lives.
     pub(crate) fn sign_of_life(&self) -> Outgoing {
         let mut stream = self.stream();
-        let session = stream.session();
-        if !session.dialect().resumes() {
+        if !self.resumes {
             return Outgoing::Ping;
         }
-        let heartbeat = Heartbeat { seq: session.acknowledge() };
+        let heartbeat = Heartbeat { seq: stream.session.acknowledge() };
         match Draft::protocol(Heartbeat::TYPE, &heartbeat) {
             Ok(draft) => Outgoing::Text(draft.number(None)),
             Err(_) => Outgoing::Ping,
@@ -274,28 +264,17 @@ impl Shared {
     }
 
     pub(crate) fn is_idle(&self) -> bool {
-        self.stream().session().is_idle()
+        self.stream().session.is_idle()
     }
 
     pub(crate) fn with_session<T>(&self, act: impl FnOnce(&mut Session) -> T) -> T {
-        act(self.stream().session())
+        act(&mut self.stream().session)
     }
 
     /// Lets nothing more be sent; queues the `close` message, where the dialect has one, when this
     /// side closes.
     pub(crate) fn finish(&self, closed: &Closed, say: bool) {
-        let mut stream = self.stream();
-        if let Stream::Open(session) = &mut *stream {
-            if say && session.dialect().close_message {
-                let close = Close { reason: closed.reason.as_str().to_owned() };
-                if let Ok(draft) = Draft::protocol(Close::TYPE, &close) {
-                    let _ = session.send(draft);
-                }
-            }
-            let session = std::mem::replace(session, Session::new(*session.dialect()));
-            *stream = Stream::Finished(session);
-        }
-        drop(stream);
+        self.stream().finish(closed, say);
         // Who waits for room or for a slot learns that there will be none.
         self.slots.close();
         self.room.close();
@@ -306,7 +285,7 @@ impl Shared {
     pub(crate) fn conclude(&self, closed: Closed) {
         self.finish(&closed, false);
         if self.end.set(closed.clone()).is_ok() {
-            self.set_state(LinkState::Ended(closed));
+            self.set_state(LinkState::of_end(closed));
         }
         self.pending.close(|seq| {
             let written = self.with_session(|session| session.was_written(seq));
@@ -389,13 +368,34 @@ impl Shared {
         &self.config
     }
 
+    /// Whether the link outlives its socket.
+    pub(crate) fn resumes(&self) -> bool {
+        self.resumes
+    }
+
+    pub(super) fn admit_only(&self, admits: Admits) {
+        self.stream().admit_only(admits);
+    }
+
+    /// How many requests of the peer are being handled.
+    pub(super) fn handling(&self) -> usize {
+        self.handling.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn set_handling(&self, requests: usize) {
+        self.handling.store(requests, Ordering::SeqCst);
+        if requests == 0 {
+            self.pending.look_again();
+        }
+    }
+
     pub(crate) fn pending(&self) -> &Pending {
         &self.pending
     }
 
     fn stream(&self) -> MutexGuard<'_, Stream> {
         // Nothing panics while the lock is held.
-        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+        self.stream.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

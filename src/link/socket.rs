@@ -87,6 +87,11 @@ impl<T: Transport> Socket<T> {
         self.farewell = Farewell::Done;
     }
 
+    /// Reads to the end, which also writes what the transport itself has to say.
+    pub(crate) async fn hang_up(mut self) {
+        while poll_fn(|cx| self.transport.poll_receive(cx)).await.is_ok() {}
+    }
+
     pub(crate) fn traffic(&self) -> Traffic {
         self.transport.traffic()
     }

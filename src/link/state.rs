@@ -4,7 +4,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::close::Closed;
+use crate::close::{Closed, ClosedBy};
 
 /// What state a link is in.
 #[derive(Clone, Debug)]
@@ -16,21 +16,42 @@ pub enum LinkState {
     Resuming {
         /// How the socket was lost.
         cut: Closed,
-        /// How many frames are held for the peer.
+        /// How many frames were held for the peer when this state began.
         held: usize,
         /// When the session ends if it is not resumed.
         until: Instant,
+        /// When a client dials next. A master has to wait for its client: `None`.
+        next_try: Option<Instant>,
     },
     /// It has a socket again, and nothing was lost.
     Resumed {
         /// How many frames were sent again.
         again: usize,
     },
-    /// It has ended, and why.
-    Ended(Closed),
+    /// It has ended, and nobody wanted that: its socket was lost, and its session could not be
+    /// resumed or it had none. The last state.
+    Lost(Closed),
+    /// It was closed, by whom and why. The last state.
+    Closed(Closed),
 }
 
 impl LinkState {
+    /// The last state of a link that has ended.
+    pub(super) fn of_end(closed: Closed) -> Self {
+        match closed.by {
+            ClosedBy::Lost => Self::Lost(closed),
+            ClosedBy::Local | ClosedBy::Remote => Self::Closed(closed),
+        }
+    }
+
+    /// How the link has ended, if it has.
+    pub fn end(&self) -> Option<&Closed> {
+        match self {
+            Self::Lost(closed) | Self::Closed(closed) => Some(closed),
+            Self::Connected | Self::Resuming { .. } | Self::Resumed { .. } => None,
+        }
+    }
+
     /// How long the session is still held, when it has no socket.
     pub fn time_left(&self) -> Option<Duration> {
         match self {
@@ -46,7 +67,7 @@ impl fmt::Display for LinkState {
             Self::Connected => f.write_str("connected"),
             Self::Resuming { cut, held, .. } => write!(f, "resuming, {held} frames held: {cut}"),
             Self::Resumed { again } => write!(f, "resumed, {again} frames sent again"),
-            Self::Ended(closed) => write!(f, "ended: {closed}"),
+            Self::Lost(closed) | Self::Closed(closed) => closed.fmt(f),
         }
     }
 }
@@ -69,13 +90,13 @@ impl States {
         self.receiver.borrow().clone()
     }
 
-    /// Waits for the next state; `None` after [`LinkState::Ended`].
+    /// Waits for the next state; `None` after the last.
     ///
     /// # Cancel safety
     ///
     /// Dropped before it is ready, nothing is missed.
     pub async fn next(&mut self) -> Option<LinkState> {
-        if matches!(*self.receiver.borrow_and_update(), LinkState::Ended(_)) {
+        if self.receiver.borrow_and_update().end().is_some() {
             return None;
         }
         self.receiver.changed().await.ok()?;

@@ -18,7 +18,9 @@ use crate::close::{CloseCode, Closed, ClosedBy, Reason};
 use crate::error::{RemoteError, TransportError};
 use crate::session::{Liveness, Taken, Verdict};
 use crate::transport::{Incoming, Transport};
-use crate::wire::{Class, Close, Frame, Heartbeat, Response, Text, decode, is_name};
+use crate::wire::{
+    Class, Close, Frame, Heartbeat, PREPARE_DISCONNECT, Response, Text, decode, is_name,
+};
 
 /// A link's state on the driver's side, without the socket.
 #[derive(Debug)]
@@ -51,7 +53,7 @@ impl Work {
             ClosedBy::Lost => self.last_words(socket, closed),
             _ => closed,
         };
-        let resumes = self.link.shared().with_session(|session| session.dialect().resumes());
+        let resumes = self.link.shared().resumes();
         // A `close` message is meant. A close frame alone is not, unless its reason says so or the
         // peer had prepared for it: a proxy may have sent it.
         let meant = match closed.by {
@@ -101,7 +103,7 @@ impl Work {
             Ok(frame) => frame,
             Err(error) => return Some(malformed(error)),
         };
-        let resumes = self.link.shared().with_session(|session| session.dialect().resumes());
+        let resumes = self.link.shared().resumes();
         if resumes && frame.kind == Heartbeat::TYPE {
             return self.heartbeat(&frame);
         }
@@ -120,6 +122,9 @@ impl Work {
             Class::Request(_) if self.stage == Stage::Closing => {}
             Class::Request(name) if !is_name(name) => {
                 return Some(malformed("a request type that no response type fits"));
+            }
+            Class::Request(PREPARE_DISCONNECT) if resumes => {
+                return self.prepare_disconnect(seq, text.len());
             }
             Class::Request(name) => return self.request(name, seq, &frame, text.len()),
             Class::Event(name) => return self.event(name, text, &frame),
@@ -175,21 +180,32 @@ impl Work {
         }
     }
 
-    /// Answers a request with an error: at once, or when there is room. Such answers may wait for
-    /// as many bytes as the outbox has; a peer that asks for more reads none of them.
+    /// The peer wants to end the link gracefully: whatever close comes now is meant.
+    fn prepare_disconnect(&mut self, seq: u64, bytes: usize) -> Option<Closed> {
+        self.stage = Stage::Disconnecting;
+        let answer = Arc::clone(self.link.shared()).agree_to_disconnect(seq);
+        self.add_answer(answer.boxed(), bytes)
+    }
+
+    /// Takes an answer of `bytes` that waits. Such answers may be as many bytes as the outbox has; a
+    /// peer that asks for more reads none of them.
+    fn add_answer(&mut self, answer: BoxFuture<'static, ()>, bytes: usize) -> Option<Closed> {
+        if self.inbox.waiting_bytes() + bytes > self.link.shared().config().outbox {
+            let reason = "The outbox is full: the peer asks and does not read the answers";
+            return Some(Closed::local(CloseCode::POLICY, reason));
+        }
+        self.inbox.add_answer(answer, bytes);
+        None
+    }
+
+    /// Answers a request with an error: at once, or when there is room.
     fn refuse(&mut self, name: &str, seq: u64, error: &str) -> Option<Closed> {
         let shared = Arc::clone(self.link.shared());
         let refused = error_response(name, seq, error).map(|draft| shared.try_queue(draft));
         let Ok(Err(draft)) = refused else { return None };
-        let bytes = draft.bytes();
-        if self.inbox.refused_bytes() + bytes > shared.config().outbox {
-            let reason = "The outbox is full: the peer asks and does not read the answers";
-            return Some(Closed::local(CloseCode::POLICY, reason));
-        }
-        let name = name.to_owned();
+        let (name, bytes) = (name.to_owned(), draft.bytes());
         let response = async move { shared.respond(&name, seq, Ok(draft)).await };
-        self.inbox.add_refusal(response.boxed(), bytes);
-        None
+        self.add_answer(response.boxed(), bytes)
     }
 
     fn start_request(

@@ -205,6 +205,7 @@ impl Master {
             timeout: config.session_timeout,
             heartbeat_interval: config.heartbeat_interval,
             token: sessions::fresh_token,
+            shut: &|| self.registry(|registry| registry.shut()),
         };
         let find = |token: &Secret| self.sessions(|sessions| sessions.find(token));
         let arrival =
@@ -313,26 +314,43 @@ impl Master {
         self.registry(|registry| registry.controls())
     }
 
-    /// Stops to listen, refuses who is in the handshake, closes every link with `reason`, and
-    /// waits until all have ended and their ports are free: at most [`Config::close_timeout`],
-    /// whatever the peers do. Handlers that still run go on.
+    /// Ends every link gracefully and all of them at the same time, as
+    /// [`Link::disconnect`](crate::Link::disconnect) does, with `reason`; then stops to listen, and
+    /// returns when all links have ended and the ports are free.
+    ///
+    /// Nobody registers from here on; who resumes a session may, to end it gracefully. What is not
+    /// finished within `deadline` is cut short, so all this takes at most `deadline` and
+    /// [`Config::close_timeout`], whatever the peers do; with a deadline of zero nothing is waited
+    /// for. Handlers that still run go on. Clients come back spread over the time that their
+    /// [`Reconnect::spread`](crate::client::Reconnect) says.
     ///
     /// # Cancel safety
     ///
     /// Dropped half-way, the shutdown still happens; only the wait is given up. Called again, it
-    /// waits as well; the first reason stays.
-    pub async fn shutdown(&self, reason: impl AsRef<str>) {
-        let Inner { stop, doors, links, .. } = &*self.inner;
+    /// waits as well; the first reason stays, and the shorter deadline counts.
+    pub async fn shutdown(&self, reason: impl AsRef<str>, deadline: Duration) {
         let reason = Reason::new(reason);
-        let members = self.registry(|registry| registry.shut_down(reason.clone()));
-        stop.cancel();
+        let (reason, members) = self.registry(|registry| registry.shut_down(reason));
         for link in members {
-            link.close_with(CloseCode::GOING_AWAY, reason.as_str());
+            let reason = reason.clone();
+            self.inner.links.spawn(async move {
+                let code = CloseCode::GOING_AWAY;
+                link.disconnect_within(deadline, code, reason.as_str()).await;
+            });
         }
-        doors.close();
-        doors.wait().await;
-        links.close();
-        links.wait().await;
+        let inner = Arc::clone(&self.inner);
+        let ended = tokio::spawn(async move {
+            let Inner { stop, doors, links, .. } = &*inner;
+            links.close();
+            links.wait().await;
+            stop.cancel();
+            doors.close();
+            doors.wait().await;
+            // Who came in through the door that shut just now.
+            links.wait().await;
+        });
+        // It does not panic, and nobody aborts it but the runtime at its end.
+        let _ = ended.await;
     }
 
     fn registry<T>(&self, act: impl FnOnce(&mut Registry) -> T) -> T {

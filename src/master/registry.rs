@@ -33,8 +33,8 @@ pub(super) enum Membership {
 
 impl Registry {
     pub(super) fn join(&mut self, link: &Link) -> Membership {
-        if let Door::Shut(reason) = &self.door {
-            return Membership::ShutDown(reason.clone());
+        if let Some(reason) = self.shut() {
+            return Membership::ShutDown(reason);
         }
         match (link.peer().role, link.peer().id) {
             (Role::Slave, Some(id)) => match self.slaves.insert(id, link.clone()) {
@@ -76,11 +76,18 @@ impl Registry {
         self.controls.clone()
     }
 
-    /// Lets nobody in any more; says who is in. The first reason stays.
-    pub(super) fn shut_down(&mut self, reason: Reason) -> Vec<Link> {
-        if let Door::Open = self.door {
-            self.door = Door::Shut(reason);
+    /// Why nobody is let in any more.
+    pub(super) fn shut(&self) -> Option<Reason> {
+        match &self.door {
+            Door::Open => None,
+            Door::Shut(reason) => Some(reason.clone()),
         }
-        self.slaves().into_iter().chain(self.controls()).collect()
+    }
+
+    /// Lets nobody in any more; says why, which is the first reason that was given, and who is in.
+    pub(super) fn shut_down(&mut self, reason: Reason) -> (Reason, Vec<Link>) {
+        let reason = self.shut().unwrap_or(reason);
+        self.door = Door::Shut(reason.clone());
+        (reason, self.slaves().into_iter().chain(self.controls()).collect())
     }
 }

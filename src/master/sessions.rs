@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use crate::close::Closed;
 use crate::handshake::Hold;
-use crate::link::{Link, Recover, Resumption};
+use crate::link::{Link, Lost, Recover, Resumption};
 use crate::secret::Secret;
 
 /// The sessions that a master holds, by number.
@@ -122,14 +122,9 @@ impl Recover for SocketQueue {
         }
     }
 
-    async fn recover(
-        &mut self,
-        cut: &Closed,
-        _: &Hold,
-        _: Option<u64>,
-    ) -> Result<Resumption, Closed> {
+    async fn recover(&mut self, lost: &Lost) -> Result<Resumption, Closed> {
         let ended =
-            || Closed::lost(format!("Not resumed within {:?}: {}", self.timeout, cut.reason));
+            || Closed::lost(format!("Not resumed within {:?}: {}", self.timeout, lost.cut.reason));
         match timeout(self.timeout, self.queue.recv()).await {
             Ok(Some(resumption)) => Ok(resumption),
             Ok(None) | Err(_) => Err(ended()),

@@ -21,3 +21,7 @@ pub use handshake::{
 };
 pub use limits::{MAX_DEPTH, MAX_NAME, MAX_SEQ, MAX_TYPE, describe, is_name, too_deep};
 pub use text::Text;
+
+/// The request with which a peer of the session generation begins a graceful end, without its
+/// ending.
+pub const PREPARE_DISCONNECT: &str = "prepare_disconnect";

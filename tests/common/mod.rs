@@ -8,6 +8,7 @@ pub mod line;
 pub mod raw;
 pub mod recorded;
 pub mod scripted;
+pub mod world;
 
 use std::time::Duration;
 
@@ -17,6 +18,9 @@ use seqlink::{
     Router, Slave,
 };
 use serde::{Deserialize, Serialize};
+
+/// How long a master that shuts down waits for what is not finished.
+pub const DRAIN: Duration = Duration::from_secs(2);
 
 /// Answered with itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
