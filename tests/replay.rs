@@ -110,11 +110,6 @@ enum Ours {
     Client { client: JoinHandle<Client>, sockets: mpsc::UnboundedSender<Option<Memory>> },
 }
 
-/// Whether the link itself asks with `prepare_disconnect` before it closes.
-const PREPARES: bool = false;
-/// Whether a close frame that does not end the session is answered.
-const ANSWERS_CLOSE: bool = false;
-
 type Answer = Result<Box<RawValue>, RequestError>;
 
 struct Play {
@@ -135,10 +130,7 @@ struct Play {
 }
 
 impl Play {
-    fn new(ours: Ours, mut lines: Vec<Line>, desk: mpsc::UnboundedReceiver<Heard>) -> Self {
-        if !PREPARES {
-            lines.retain(|line| !matches!(&line.what, What::Client(Said::Text(t)) | What::Master(Said::Text(t)) if t.contains("prepare_disconnect")));
-        }
+    fn new(ours: Ours, lines: Vec<Line>, desk: mpsc::UnboundedReceiver<Heard>) -> Self {
         Self {
             ours,
             lines,
@@ -272,9 +264,6 @@ impl Play {
                 if !self.begins_close(at, conn) {
                     return; // The answer to the peer's close frame is the WebSocket's own.
                 }
-                if !PREPARES {
-                    self.close(at, conn);
-                }
                 let peer = self.peers.get_mut(&conn).unwrap();
                 let closed = loop {
                     match soon(peer.any()).await {
@@ -345,7 +334,7 @@ impl Play {
             Ours::Master(master) => {
                 let master = master.clone();
                 // Its place is taken by another one, as the record has it.
-                tokio::spawn(async move { master.shutdown(reason).await })
+                tokio::spawn(async move { master.shutdown(reason, Duration::from_secs(10)).await })
             }
             Ours::Client { client, .. } => {
                 let client = std::mem::replace(client, tokio::spawn(std::future::pending()));
@@ -465,29 +454,25 @@ async fn our_master_says_what_clusterios_said() {
     let mut lines = part("scenario");
     lines.retain(|line| line.conn < 19);
     let spoken = as_master(lines).await;
-    assert!(spoken > 48, "{spoken}");
+    assert_eq!(spoken, 55);
 }
 
 /// The real master's frames: our slave says what the real one said.
 #[tokio::test(start_paused = true)]
 async fn our_slave_says_what_clusterios_said() {
     let lines = conns(&part("scenario"), &[1, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]);
-    let mut lines = lines;
-    if !PREPARES {
-        lines.retain(|line| line.conn <= 9);
-    }
     let slave = slave().agent("Clusterio Slave").token("token-of-slave-7");
     let spoken = as_client(slave, lines).await;
-    assert!(spoken >= 34, "{spoken}");
+    assert_eq!(spoken, 46);
 }
 
 /// And so do our controls.
 #[tokio::test(start_paused = true)]
 async fn our_controls_say_what_clusterios_said() {
-    for conn in [2, 3, 4, 5, 18] {
+    for (conn, frames) in [(2, 4), (3, 4), (4, 4), (5, 5), (18, 2)] {
         let control = control().agent("clusterioctl").token("token-of-alice");
         let lines = conns(&part("scenario"), &[conn]);
-        assert!(as_client(control, lines).await >= 2, "{conn}");
+        assert_eq!(as_client(control, lines).await, frames, "{conn}");
     }
 }
 
@@ -703,9 +688,7 @@ impl Probe<'_> {
             }
             Said::Close(code, reason) => {
                 let frame = raw.ended().await.frame;
-                if ANSWERS_CLOSE || *code != 1000 {
-                    assert_eq!(frame, Some((*code, reason.clone())), "{at}");
-                }
+                assert_eq!(frame, Some((*code, reason.clone())), "{at}");
                 self.sockets.remove(&conn);
             }
             Said::Text(recorded) => {
