@@ -306,7 +306,7 @@ async fn works(link: &Link, seen: &Arc<Ticks>) {
 /// a second, and what was under way arrives over the next socket.
 #[tokio::test]
 async fn a_dead_peer_is_noticed_as_soon_as_configured() {
-    let config = config(|config| config.heartbeat_interval = Duration::from_millis(150));
+    let config = config(|config| config.heartbeat_interval = Duration::from_millis(120));
     let master = Master::builder().router(router()).config(config.clone()).build().unwrap();
     let address = master.listen("127.0.0.1:0").await.unwrap();
     let line = Line::new(address, None).await;
