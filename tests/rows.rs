@@ -390,7 +390,7 @@ async fn a_restarted_master_is_not_run_over() {
         sleep(Duration::from_millis(10)).await;
         assert!(back.elapsed() < Duration::from_secs(60), "{} are back", master.slaves().len());
     }
-    // No more than a fifth of all in any tenth of a second, and within each every tenth has some.
+    // Each tries soon, not at once; and when the master is back they come spread over seconds.
     let dials = &place.dials()[dialled..];
     let mut tenths = vec![0; 1000];
     for dial in dials {
@@ -398,8 +398,8 @@ async fn a_restarted_master_is_not_run_over() {
     }
     let first = tenths[..3].iter().sum::<usize>();
     assert!(first >= many as usize, "each tries soon: {first}");
-    let most = tenths[3..].iter().max().unwrap();
-    assert!(*most < many as usize / 3, "{most} of {many} in a tenth of a second");
+    let most = tenths[30..].iter().max().unwrap();
+    assert!(*most < many as usize / 8, "{most} of {many} in a tenth of a second");
     let early = dials.iter().filter(|dial| dial.duration_since(killed).as_millis() < 50).count();
     assert!(early < many as usize / 3, "{early} of {many} at once");
     let ids: HashSet<Option<i64>> = master.slaves().iter().map(|link| link.peer().id).collect();
