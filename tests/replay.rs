@@ -281,10 +281,7 @@ impl Play {
     /// Whether nobody has sent a close frame on this connection before line `at`.
     fn begins_close(&self, at: usize, conn: u64) -> bool {
         let closes = |line: &&Line| {
-            let said = match &line.what {
-                What::Client(said) | What::Master(said) => said,
-                _ => return false,
-            };
+            let (What::Client(said) | What::Master(said)) = &line.what else { return false };
             line.conn == conn && matches!(said, Said::Close(..))
         };
         self.lines[..at].iter().filter(closes).count() == 0

@@ -37,12 +37,13 @@ pub fn part(name: &str) -> Vec<Line> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/frames/clusterio-alpha12.jsonl");
     let text = std::fs::read_to_string(file).unwrap();
     let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let lines: Vec<Line> = lines.filter(|line| line["part"] == name).filter_map(read).collect();
+    let lines: Vec<Line> =
+        lines.filter(|line| line["part"] == name).filter_map(|line| read(&line)).collect();
     assert!(lines.len() > 50, "{name}");
     lines
 }
 
-fn read(line: Value) -> Option<Line> {
+fn read(line: &Value) -> Option<Line> {
     let text = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
     let said = || match line["code"].as_u64() {
         Some(code) => Said::Close(u16::try_from(code).unwrap(), text("reason")),
