@@ -36,7 +36,7 @@ const CALM: Duration = Duration::from_secs(25);
 const DRAIN: Duration = Duration::from_secs(13);
 const TICK: Duration = Duration::from_millis(20);
 /// The worlds of a default run.
-const SEEDS: u64 = 20;
+const SEEDS: u64 = 14;
 
 /// An event with the number of its session and its number in it.
 #[derive(Serialize, Deserialize)]
