@@ -5,6 +5,8 @@
 //! cargo run --example master
 //! ```
 
+#[path = "common/cluster.rs"]
+mod cluster;
 #[path = "common/dispatcher.rs"]
 mod dispatcher;
 #[path = "common/exit.rs"]
@@ -13,6 +15,8 @@ mod exit;
 mod games;
 #[path = "common/games_file.rs"]
 mod games_file;
+#[path = "common/gate.rs"]
+mod gate;
 #[path = "common/listen.rs"]
 mod listen;
 #[path = "common/notify.rs"]
@@ -23,6 +27,8 @@ mod service;
 mod setup;
 #[path = "common/slaves.rs"]
 mod slaves;
+#[path = "common/text.rs"]
+mod text;
 #[path = "common/token.rs"]
 mod token;
 #[path = "common/updates.rs"]
@@ -34,16 +40,18 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use semver::Version;
 use seqlink::catalog::game_node::PlayerUpdate;
-use seqlink::{Config, Master, Secret};
+use seqlink::{Config, Dialect, Master};
 use tracing::{info, warn};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::dispatcher::Dispatcher;
 use crate::exit::Failure;
+use crate::gate::Gate;
 use crate::notify::{Notifier, NotifyUrl};
 use crate::setup::Interrupt;
 
@@ -64,10 +72,19 @@ struct Arguments {
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8750")]
     #[arg(value_parser = listen::host_and_port)]
     listen: String,
-    /// The token that slaves and controls have to send; without one, none is asked for.
-    #[arg(long, env = "SEQLINK_TOKEN", hide_env_values = true)]
-    #[arg(value_parser = token::TokenParser)]
-    token: Option<Secret>,
+    #[command(flatten)]
+    gate: Gate,
+    /// What to speak at /api/socket with those that do not ask for this library's sessions:
+    /// `session` for Clusterio 2.0.0-alpha.0 to alpha.13, `plain` for the protocol document.
+    /// /plain/api/socket and /session/api/socket are always there too.
+    #[arg(long, value_name = "NAME", value_enum, default_value_t = Spoken::Plain)]
+    dialect: Spoken,
+    /// Seconds between two signs of life; fractions are fine.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "5")]
+    heartbeat_interval: Duration,
+    /// Seconds for which the session of a lost socket is held; fractions are fine.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "60")]
+    session_timeout: Duration,
     /// The games to offer, a JSON array of {package, game, storage} [default: two demo games].
     #[arg(long, value_name = "FILE")]
     games: Option<PathBuf>,
@@ -82,6 +99,27 @@ struct Arguments {
     protocol_version: Version,
 }
 
+/// A dialect by its name.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Spoken {
+    Plain,
+    Session,
+}
+
+impl From<Spoken> for Dialect {
+    fn from(spoken: Spoken) -> Self {
+        match spoken {
+            Spoken::Plain => Self::PLAIN,
+            Spoken::Session => Self::SESSION,
+        }
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "it must be a number, like 5 or 0.5")?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     setup::logging(LevelFilter::INFO);
@@ -94,26 +132,13 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         return print(games_file::BUILT_IN);
     }
     let mut interrupt = Interrupt::install().map_err(Failure::failed)?;
-    let offers = games_file::load(arguments.games.as_deref()).map_err(Failure::failed)?;
-    let notifier = arguments.notify_url.map(Notifier::start);
-    let dispatcher = Dispatcher::start(offers, move |update| {
-        if let Some(notifier) = &notifier {
-            notifier.send(playing(update));
-        }
-    });
-    let told = Arc::clone(&dispatcher);
-    let mut master = Master::builder()
-        .version(arguments.protocol_version)
-        .router(service::router(&dispatcher))
-        .on_change(move |change| told.on_change(change));
-    let guarded = arguments.token.is_some();
-    if let Some(token) = arguments.token {
-        master = master.token(token);
-    }
-    let master = master.build().map_err(Failure::failed)?;
-    let address = master.listen(&arguments.listen).await.map_err(|error| {
-        Failure::failed(format_args!("cannot listen on {}: {error}", arguments.listen))
-    })?;
+    let listen = arguments.listen.clone();
+    let guarded = arguments.gate.is_guarded();
+    let master = master(arguments)?;
+    let address = master
+        .listen(&listen)
+        .await
+        .map_err(|error| Failure::failed(format_args!("cannot listen on {listen}: {error}")))?;
     if !guarded && listen::reachable_from_outside(address.ip()) {
         warn!(
             %address,
@@ -128,6 +153,28 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         _ = interrupt.wait() => {}
     }
     Ok(())
+}
+
+/// The master that the arguments describe; it does not listen yet.
+fn master(arguments: Arguments) -> Result<Master, Failure> {
+    let offers = games_file::load(arguments.games.as_deref()).map_err(Failure::failed)?;
+    let notifier = arguments.notify_url.map(Notifier::start);
+    let dispatcher = Dispatcher::start(offers, move |update| {
+        if let Some(notifier) = &notifier {
+            notifier.send(playing(update));
+        }
+    });
+    let mut config = Config::default();
+    config.heartbeat_interval = arguments.heartbeat_interval;
+    config.session_timeout = arguments.session_timeout;
+    let told = Arc::clone(&dispatcher);
+    let master = Master::builder()
+        .version(arguments.protocol_version)
+        .dialect(arguments.dialect.into())
+        .config(config)
+        .router(service::router(&dispatcher))
+        .on_change(move |change| told.on_change(change));
+    arguments.gate.guard(master)?.build().map_err(Failure::failed)
 }
 
 /// The body of the notification that a player's game runs.

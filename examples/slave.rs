@@ -14,6 +14,8 @@ mod exit;
 mod group;
 #[path = "common/host.rs"]
 mod host;
+#[path = "common/instances.rs"]
+mod instances;
 #[path = "common/node.rs"]
 mod node;
 #[path = "common/reaper.rs"]
@@ -24,6 +26,8 @@ mod registration;
 mod runner;
 #[path = "common/setup.rs"]
 mod setup;
+#[path = "common/states.rs"]
+mod states;
 #[path = "common/storage.rs"]
 mod storage;
 #[path = "common/text.rs"]
@@ -38,11 +42,11 @@ use std::sync::Arc;
 
 use clap::Parser;
 use clap::builder::NonEmptyStringValueParser;
-use seqlink::{Client, ConnectError, Reconnect, Secret, Slave};
+use seqlink::{Client, ClientBuilder, ConnectError, Reconnect, Secret, Slave};
 use tracing::{info, warn};
-use tracing_subscriber::filter::LevelFilter;
 
 use crate::exit::Failure;
+use crate::instances::Instances;
 use crate::node::Node;
 use crate::reaper::Reaper;
 use crate::runner::Patience;
@@ -70,6 +74,9 @@ struct Arguments {
     #[arg(long, env = "SEQLINK_TOKEN", hide_env_values = true)]
     #[arg(value_parser = token::TokenParser)]
     token: Option<Secret>,
+    /// Be a slave of a Clusterio master: run COMMAND for each of its instances, and no games.
+    #[arg(long, value_name = "COMMAND")]
+    clusterio: Option<String>,
     /// Do not try again when the master cannot be reached, or when the link to it is lost.
     #[arg(long)]
     once: bool,
@@ -81,7 +88,8 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let arguments = Arguments::parse();
-    setup::logging(LevelFilter::INFO);
+    // What the link goes through this program says in words of its own.
+    setup::logging("info,seqlink::link=warn");
     exit::finish(run(arguments))
 }
 
@@ -91,26 +99,24 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     let reaper = Reaper::start()
         .inspect_err(|error| warn!(%error, "no reaper: a crash would leave a game running"))
         .ok();
-    let node = Node::new(Patience::default(), reaper);
+    let work = match &arguments.clusterio {
+        Some(launch) => Work::Instances(Instances::new(launch.clone(), reaper)),
+        None => Work::Games(Node::new(Patience::default(), reaper)),
+    };
     let connected = tokio::select! {
-        connected = connect(&arguments, &node) => connected,
+        connected = connect(&arguments, &work) => connected,
         _ = interrupt.wait() => return Ok(()),
     };
     let client = connected.map_err(|error| Failure::from(&error))?;
-    let work = async {
-        let Arguments { id, name, master, packages, .. } = arguments;
-        let registration = registration::describe(id, &name, &master, packages).await;
-        registration::keep(&client, &node, &registration).await
-    };
     let (outcome, reason) = tokio::select! {
-        outcome = work => (outcome, "stopping"),
+        outcome = work.keep(&client, arguments) => (outcome, "stopping"),
         reason = interrupt.wait() => {
-            info!(reason, "ending the game, if one runs; press Ctrl-C again to stop at once");
+            info!(reason, "ending what runs; press Ctrl-C again to stop at once");
             (Ok(()), reason)
         }
     };
     tokio::select! {
-        () = node.close() => {}
+        () = work.close() => {}
         // What still runs is the reaper's.
         _ = interrupt.wait() => {}
     }
@@ -118,20 +124,56 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     outcome
 }
 
-async fn connect(arguments: &Arguments, node: &Arc<Node>) -> Result<Client, ConnectError> {
+async fn connect(arguments: &Arguments, work: &Work) -> Result<Client, ConnectError> {
     let mut slave = Slave::builder()
         .url(&arguments.master)
         .id(arguments.id)
         .name(&arguments.name)
-        .agent(concat!("seqlink example slave/", env!("CARGO_PKG_VERSION")))
-        .router(node.router());
+        .agent(concat!("seqlink example slave/", env!("CARGO_PKG_VERSION")));
     if let Some(token) = &arguments.token {
         slave = slave.token(token.clone());
     }
     if arguments.once {
         slave = slave.reconnect(Reconnect::never());
     }
-    slave.connect().await
+    work.serve(slave).connect().await
+}
+
+/// What the slave does for its master.
+enum Work {
+    /// A node of this library's example master.
+    Games(Arc<Node>),
+    /// The instances of a Clusterio master.
+    Instances(Arc<Instances>),
+}
+
+impl Work {
+    fn serve(&self, slave: ClientBuilder) -> ClientBuilder {
+        match self {
+            Self::Games(node) => slave.router(node.router()),
+            Self::Instances(instances) => slave.router(instances.router()),
+        }
+    }
+
+    /// Keeps it registered on every link of `client`, until the client has stopped for good.
+    async fn keep(&self, client: &Client, arguments: Arguments) -> Result<(), Failure> {
+        let Arguments { id, name, master, packages, .. } = arguments;
+        match self {
+            Self::Games(node) => {
+                let registration = registration::describe(id, &name, &master, packages).await;
+                registration::keep(client, node, &registration).await
+            }
+            Self::Instances(instances) => instances.keep(client).await,
+        }
+    }
+
+    /// Waits until what runs has been ended.
+    async fn close(&self) {
+        match self {
+            Self::Games(node) => node.close().await,
+            Self::Instances(instances) => instances.close().await,
+        }
+    }
 }
 
 /// The host's name, `slave` when it cannot be had.

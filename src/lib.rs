@@ -72,6 +72,7 @@
 //! | [`master`], [`client`] | the two ends |
 //! | [`transport`] | WebSocket and memory; [`transport::memory`] is for your tests |
 //! | [`error`], [`close`] | why something failed, and why a link ended |
+//! | `tokens` | Clusterio's own tokens, checked and issued (feature `clusterio-tokens`) |
 //! | [`wire`], [`session`], [`version`] | the protocol without any I/O |
 
 pub mod catalog;
@@ -84,6 +85,8 @@ pub mod master;
 pub mod message;
 pub mod secret;
 pub mod session;
+#[cfg(feature = "clusterio-tokens")]
+pub mod tokens;
 pub mod transport;
 pub mod version;
 pub mod wire;

@@ -15,6 +15,9 @@ pub enum Role {
     Slave,
     /// A client that steers.
     Control,
+    /// What a slave runs, such as a game server. It has no link with a master: what a slave and an
+    /// instance say to each other is named in catalogs and carried by the slave itself.
+    Instance,
 }
 
 impl fmt::Display for Role {
@@ -23,6 +26,7 @@ impl fmt::Display for Role {
             Role::Master => "master",
             Role::Slave => "slave",
             Role::Control => "control",
+            Role::Instance => "instance",
         })
     }
 }
@@ -48,7 +52,12 @@ impl Direction {
     pub const CONTROL_TO_MASTER: Self = Self(4);
     /// From a master to a control.
     pub const MASTER_TO_CONTROL: Self = Self(8);
-    /// On every link, both ways.
+    /// From a slave to an instance that it runs.
+    pub const SLAVE_TO_INSTANCE: Self = Self(16);
+    /// From an instance to its slave.
+    pub const INSTANCE_TO_SLAVE: Self = Self(32);
+    /// On every link of a master, both ways. Those between a slave and its instances are not
+    /// among them.
     pub const ANY: Self = Self(15);
 
     /// This direction and `other`.
@@ -64,6 +73,8 @@ impl Direction {
             (Role::Slave, Role::Master) => Self::SLAVE_TO_MASTER.0,
             (Role::Control, Role::Master) => Self::CONTROL_TO_MASTER.0,
             (Role::Master, Role::Control) => Self::MASTER_TO_CONTROL.0,
+            (Role::Slave, Role::Instance) => Self::SLAVE_TO_INSTANCE.0,
+            (Role::Instance, Role::Slave) => Self::INSTANCE_TO_SLAVE.0,
             _ => 0,
         };
         self.0 & bit != 0
@@ -83,6 +94,8 @@ impl fmt::Display for Direction {
             (Self::SLAVE_TO_MASTER, "slave→master"),
             (Self::CONTROL_TO_MASTER, "control→master"),
             (Self::MASTER_TO_CONTROL, "master→control"),
+            (Self::SLAVE_TO_INSTANCE, "slave→instance"),
+            (Self::INSTANCE_TO_SLAVE, "instance→slave"),
         ];
         let mut first = true;
         for (_, name) in names.iter().filter(|(bit, _)| self.0 & bit.0 != 0) {
@@ -145,6 +158,22 @@ pub enum Kind {
     Event,
 }
 
+/// What whoever receives a message does with it, besides acting on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Routing {
+    /// It is meant for the receiver.
+    #[default]
+    None,
+    /// It is handed on, hop by hop, to the instance that its `instance_id` names: a master hands
+    /// it to the slave that has the instance.
+    ToInstance,
+    /// It is handed on to the master, by the slave that has the instance that sent it.
+    ToMaster,
+    /// It is handed on to all instances.
+    ToInstances,
+}
+
 /// One line of a catalog: a message type as data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -157,16 +186,38 @@ pub struct Entry {
     pub direction: Direction,
     /// Since which protocol version it exists.
     pub since: Since,
+    /// Where it is handed on to.
+    pub routing: Routing,
+    /// What a control must be permitted before it may send it; `None` asks for nothing.
+    pub permission: Option<&'static str>,
 }
 
 impl Entry {
-    /// The line of a request type.
+    /// The line of a request type, routed nowhere and permitted to all.
     pub const fn request<R: Request>() -> Self {
-        Self { name: R::NAME, kind: Kind::Request, direction: R::DIRECTION, since: R::SINCE }
+        Self::new(R::NAME, Kind::Request, R::DIRECTION, R::SINCE)
     }
 
-    /// The line of an event type.
+    /// The line of an event type, routed nowhere and permitted to all.
     pub const fn event<E: Event>() -> Self {
-        Self { name: E::NAME, kind: Kind::Event, direction: E::DIRECTION, since: E::SINCE }
+        Self::new(E::NAME, Kind::Event, E::DIRECTION, E::SINCE)
+    }
+
+    /// The same line with a routing.
+    #[must_use]
+    pub const fn routed(mut self, routing: Routing) -> Self {
+        self.routing = routing;
+        self
+    }
+
+    /// The same line with the permission that a control needs.
+    #[must_use]
+    pub const fn needs(mut self, permission: &'static str) -> Self {
+        self.permission = Some(permission);
+        self
+    }
+
+    const fn new(name: &'static str, kind: Kind, direction: Direction, since: Since) -> Self {
+        Self { name, kind, direction, since, routing: Routing::None, permission: None }
     }
 }

@@ -266,9 +266,9 @@ async fn answers_that_wait_for_room_are_not_all_written() {
         peer.say(&format!(r#"{{"seq":{seq},"type":"get_request","data":{{}}}}"#)).await;
     }
     settle().await;
-    // One in the transport, one in the outbox, one that waits.
+    // One in the transport, one in the outbox, and one that waits, which was written once in vain.
     let written = WRITTEN.load(std::sync::atomic::Ordering::Relaxed);
-    assert!(written <= 3, "{written} of 100 are written");
+    assert!(written <= 4, "{written} of 100 are written");
     for _ in 0..100 {
         assert!(soon(peer.hear()).await.len() > 1_000_000);
     }

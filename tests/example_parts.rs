@@ -11,6 +11,8 @@ mod host;
 mod listen;
 #[path = "../examples/common/notify.rs"]
 mod notify;
+#[path = "../examples/common/states.rs"]
+mod states;
 #[path = "../examples/control/table.rs"]
 mod table;
 #[path = "../examples/common/text.rs"]

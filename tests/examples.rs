@@ -6,7 +6,8 @@ mod programs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 
-use programs::{Master, Program, example, games_file, lines, run};
+use programs::cable::Cable;
+use programs::{Master, Program, eventually, example, games_file, lines, run};
 use serde_json::{Value, json};
 
 fn code(name: &str, arguments: &[&str]) -> i32 {
@@ -245,4 +246,99 @@ fn an_application_that_does_not_answer_holds_up_nobody() {
     }
     // All three have played in the time in which the first was still being told.
     assert!(!master.program.err().contains("the application"), "{}", master.program.err());
+}
+
+/// The address in a master's URL.
+fn address(master: &Master) -> std::net::SocketAddr {
+    let address = master.url.trim_start_matches("ws://").trim_end_matches("/api/socket");
+    address.parse().unwrap()
+}
+
+#[test]
+fn a_slave_tells_what_its_link_goes_through() {
+    let mut master = Master::start(&[]);
+    let cable = Cable::to(address(&master));
+    let through = format!("http://{}/", cable.address);
+    let slave = Program::start(example("slave", &["--master", &through, "--id", "5"]));
+    slave.says("registered");
+
+    // Three answers of the slave are lost on their way.
+    cable.swallow();
+    let ask = ["call", "5", "heartbeat", "{}"];
+    let mut asked = [(); 3].map(|()| master.control(&ask));
+    let answer = r#"{"seq":2,"type":"heartbeat_response","data":{"seq":2}}"#;
+    eventually("three answers to be lost", || {
+        (cable.swallowed() >= 3 * answer.len()).then_some(())
+    });
+    cable.cut();
+    slave.says("Link lost: holding ");
+    let said = slave.err();
+    let (_, held) = said.split_once("Link lost: holding ").unwrap();
+    // The registration may wait for a heartbeat that acknowledges it.
+    let (held, next) = held.lines().next().unwrap().split_once(" frames, next try in ").unwrap();
+    assert!(held == "3" || held == "4", "{said}");
+    assert!(next.starts_with("0.") && next.ends_with(" s"), "{said}");
+    assert!(!said.contains("Resumed"), "{said}");
+    cable.mend();
+    slave.says("Resumed: 3 sent again, 0 lost");
+    for control in &mut asked {
+        assert_eq!((control.end(), control.out().as_str()), (0, "{}\n"));
+    }
+    assert_eq!(slave.err().matches("registered").count(), 1, "the master saw one link");
+
+    // Another master does not know the session.
+    let other = Master::start(&[]);
+    cable.lay_to(address(&other));
+    master.program.kill();
+    slave.says("Session lost: The master does not know the session any more");
+    other.node(5, "idle");
+    assert_eq!(slave.err().matches("registered").count(), 2);
+}
+
+#[test]
+fn a_node_that_is_away_is_shown_with_the_time_it_has_left() {
+    let master = Master::start(&["--session-timeout", "40.5"]);
+    let mut slave = master.slave(&["--id", "5", "--name", "away"]);
+    slave.kill();
+    let left = programs::eventually("node 5 to be away", || {
+        master.json(&["nodes"])[0][0]["resumingMs"].as_u64()
+    });
+    assert!((20_000..=40_500).contains(&left), "{left} ms");
+    let table = master.ask(&["nodes"]).1;
+    let row = table.lines().nth(1).unwrap();
+    assert!(row.contains("resuming, ") && row.contains(" s left"), "{table}");
+    assert_eq!(master.json(&["nodes"])[0][0]["connected"], true);
+    assert_eq!(master.json(&["slaves"])[0][0]["connected"], true);
+
+    let _again = master.slave(&["--id", "5", "--name", "away"]);
+    assert_eq!(master.node(5, "idle")["resumingMs"], Value::Null);
+
+    let short = Master::start(&["--session-timeout", "0.2"]);
+    short.slave(&["--id", "5"]).kill();
+    programs::eventually("the end of the session", || {
+        (short.json(&["nodes"])[0][0]["connected"] == false).then_some(())
+    });
+}
+
+#[test]
+fn a_master_says_what_is_wrong_with_its_arguments() {
+    let refused = |arguments: &[&str], code: i32, help: &str| {
+        let output = run("master", &[&["--listen", "127.0.0.1:0"], arguments].concat());
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(said.contains(help), "{arguments:?}: {said}");
+    };
+    refused(&["--session-timeout", "soon"], 2, "like 5 or 0.5");
+    refused(&["--heartbeat-interval=-1"], 2, "negative");
+    refused(&["--heartbeat-interval", "0"], 1, "heartbeat_interval");
+    refused(&["--dialect", "address"], 2, "plain, session");
+    refused(&["--token", "a", "--auth-secret-file", "b"], 2, "cannot be used with");
+    if cfg!(feature = "clusterio-tokens") {
+        refused(&["--auth-secret-file", "no such file"], 1, "no such file: ");
+        let short = programs::path("short-secret");
+        std::fs::write(&short, "c2hvcnQ=\n").unwrap();
+        refused(&["--auth-secret-file", &short], 1, "stands for 5 bytes");
+    } else {
+        refused(&["--auth-secret-file", "any"], 2, "--features clusterio-tokens");
+    }
 }

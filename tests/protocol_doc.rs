@@ -131,7 +131,7 @@ fn read(text: &'static str, shapes: &Shapes) -> Result<String, String> {
         }
         written.as_object_mut().and_then(|object| object.remove("seq"));
     }
-    let again = rewrite(frame.data.get()).map_err(|error| format!("{kind}: {error}"))?;
+    let again = rewrite(frame.data).map_err(|error| format!("{kind}: {error}"))?;
     if again == written { Ok(kind) } else { Err(format!("{kind} is written as {again}")) }
 }
 

@@ -3,17 +3,21 @@
 use std::time::Duration;
 
 use seqlink::catalog::game_node::{Node as Machine, RegisterNode, Streamer};
-use seqlink::{Client, Link, RequestError};
+use seqlink::{Client, Link, RequestError, Stopped};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::exit::Failure;
 use crate::host;
 use crate::node::Node;
+use crate::states;
 use crate::text::printable;
 
 /// The pause before a registration that was not answered is sent again.
 const PAUSE: Duration = Duration::from_secs(2);
+
+/// What the refusal of a node may mean.
+const CLUSTERIO: &str = "; a Clusterio master knows no nodes, its slaves say --clusterio COMMAND";
 
 /// What a slave registers, and for its log as whom and where.
 #[derive(Debug)]
@@ -65,19 +69,26 @@ pub(crate) async fn keep(
     registration: &Registration,
 ) -> Result<(), Failure> {
     loop {
-        let link = client.link().await.map_err(|stopped| match stopped.error() {
-            Some(error) => Failure::from(error),
-            None => Failure::failed("the link was closed by this side"),
-        })?;
+        let link = client.link().await.map_err(stopped)?;
+        let told = tokio::spawn(states::tell(link.states()));
         node.open();
         let outcome = register(&link, registration).await;
         if outcome.is_ok() {
-            let closed = link.closed().await;
-            info!(closed = printable(&closed.to_string()), "the link has ended");
+            // Until the link has ended, over however many sockets.
+            let _ = told.await;
         }
         // The master has given the player another place.
         node.close().await;
         outcome?;
+    }
+}
+
+/// Why there are no more links, as the end of the program.
+#[expect(clippy::needless_pass_by_value, reason = "it is an error on its way out")]
+pub(crate) fn stopped(stopped: Stopped) -> Failure {
+    match stopped.error() {
+        Some(error) => Failure::from(error),
+        None => Failure::failed("the link was closed by this side"),
     }
 }
 
@@ -101,7 +112,7 @@ async fn register(link: &Link, registration: &Registration) -> Result<(), Failur
             Err(error @ RequestError::Timeout { .. }) => warn!(%error, "register_node"),
             Err(error) => {
                 let error = printable(&error.to_string());
-                return Err(Failure::failed(format_args!("register_node: {error}")));
+                return Err(Failure::failed(format_args!("register_node: {error}{CLUSTERIO}")));
             }
         }
         sleep(PAUSE).await;

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use seqlink::catalog::clusterio::{ListSlaves, ListSlavesResponse, SlaveEntry};
+use seqlink::catalog::clusterio::session::{ListSlaves, ListSlavesResponse, SlaveEntry};
 use seqlink::catalog::game_node::{
     CallSlave, CallSlaveResponse, Code, CodeResponse, GameResponse, Heartbeat, JoinError,
     JoinQueue, JoinQueueResponse, LeaveError, LeaveQueue, Leaving, ListNodes, ListNodesResponse,
@@ -14,6 +14,7 @@ use seqlink::catalog::game_node::{
 use seqlink::{Ctx, Empty, Link, Request, RequestError, Router};
 use tracing::warn;
 
+use crate::cluster::{self, Cluster};
 use crate::dispatcher::Dispatcher;
 
 /// The slowest request of a catalog may take that long at a slave.
@@ -24,11 +25,16 @@ const CALL: Duration = seqlink::catalog::clusterio::SLOW;
 const QUEUES: [&str; 3] = [PrepareGame::NAME, PlayGame::NAME, StopGame::NAME];
 
 /// The state of the handlers.
-type Master = Arc<Dispatcher>;
+#[derive(Debug)]
+pub(crate) struct Master {
+    pub(crate) queue: Arc<Dispatcher>,
+    pub(crate) cluster: Cluster,
+}
 
 /// All handlers of a master.
 pub(crate) fn router(dispatcher: &Arc<Dispatcher>) -> Router<Master> {
-    Router::new(Arc::clone(dispatcher))
+    let state = Master { queue: Arc::clone(dispatcher), cluster: Cluster::default() };
+    cluster::handlers(Router::new(state))
         .request(register_node)
         .request(notify_stop_finish)
         .request(heartbeat)
@@ -46,7 +52,7 @@ async fn register_node(
     ctx: Ctx<Master>,
 ) -> Result<CodeResponse, Infallible> {
     let peer = ctx.peer();
-    let registered = ctx.state().act(|state, now| {
+    let registered = ctx.state().queue.act(|state, now| {
         let link = state.slaves.number(ctx.link())?;
         let registration = Registration {
             node: peer.id?,
@@ -68,7 +74,7 @@ async fn notify_stop_finish(
 ) -> Result<CodeResponse, Infallible> {
     let NotifyStopFinish { user_id, game_id } = request;
     let node = ctx.peer().id.unwrap_or_default();
-    let finished = ctx.state().act(|state, now| match state.slaves.number(ctx.link()) {
+    let finished = ctx.state().queue.act(|state, now| match state.slaves.number(ctx.link()) {
         Some(_) => state
             .queue
             .handle_stop_finish(now, node, user_id, game_id)
@@ -88,22 +94,24 @@ async fn heartbeat(_: Heartbeat, _: Ctx<Master>) -> Result<Empty, Infallible> {
 async fn join_queue(request: JoinQueue, ctx: Ctx<Master>) -> Result<JoinQueueResponse, String> {
     let JoinQueue { user_id, game_id, request_from } = request;
     let joined =
-        ctx.state().act(|state, now| state.queue.join(now, user_id, game_id, request_from));
+        ctx.state().queue.act(|state, now| state.queue.join(now, user_id, game_id, request_from));
     joined.map_err(|error| match error {
-        JoinError::UnknownGame { .. } => format!("{error}; there are {}", ctx.state().games()),
+        JoinError::UnknownGame { .. } => {
+            format!("{error}; there are {}", ctx.state().queue.games())
+        }
         error => error.to_string(),
     })
 }
 
 async fn leave_queue(request: LeaveQueue, ctx: Ctx<Master>) -> Result<CodeResponse, Infallible> {
-    let left = ctx.state().act(|state, now| state.queue.leave(now, request.user_id));
+    let left = ctx.state().queue.act(|state, now| state.queue.leave(now, request.user_id));
     let (code, message) = describe(left);
     Ok(CodeResponse::new(code, message))
 }
 
 async fn stop_game(request: StopGame, ctx: Ctx<Master>) -> Result<GameResponse, Infallible> {
     let StopGame { user_id, game_id } = request;
-    let left = ctx.state().act(|state, now| state.queue.stop(now, user_id, game_id));
+    let left = ctx.state().queue.act(|state, now| state.queue.stop(now, user_id, game_id));
     let (code, message) = describe(left);
     Ok(GameResponse::new(code, message, user_id, game_id))
 }
@@ -117,15 +125,23 @@ fn describe(left: Result<Leaving, LeaveError>) -> (Code, String) {
 }
 
 async fn list_queue(_: ListQueue, ctx: Ctx<Master>) -> Result<ListQueueResponse, Infallible> {
-    Ok(ListQueueResponse { list: ctx.state().act(|state, now| state.queue.waiting(now)) })
+    Ok(ListQueueResponse { list: ctx.state().queue.act(|state, now| state.queue.waiting(now)) })
 }
 
 async fn list_nodes(_: ListNodes, ctx: Ctx<Master>) -> Result<ListNodesResponse, Infallible> {
-    Ok(ListNodesResponse { list: ctx.state().act(|state, _| state.queue.nodes()) })
+    let list = ctx.state().queue.act(|state, _| {
+        let mut nodes = state.queue.nodes();
+        for node in &mut nodes {
+            let left = state.slaves.get(node.id).and_then(|link| link.states().now().time_left());
+            node.resuming_ms = left.map(|left| left.as_millis().try_into().unwrap_or(u64::MAX));
+        }
+        nodes
+    });
+    Ok(ListNodesResponse { list })
 }
 
 async fn list_slaves(_: ListSlaves, ctx: Ctx<Master>) -> Result<ListSlavesResponse, Infallible> {
-    let list = ctx.state().act(|state, _| state.slaves.iter().map(slave_entry).collect());
+    let list = ctx.state().queue.act(|state, _| state.slaves.iter().map(slave_entry).collect());
     Ok(ListSlavesResponse { list })
 }
 
@@ -136,13 +152,15 @@ fn slave_entry(link: &Link) -> SlaveEntry {
         version: peer.version.to_string(),
         name: peer.name.clone().unwrap_or_default(),
         id: peer.id.unwrap_or_default(),
+        // A session lives on while its slave is away.
         connected: true,
+        public_address: None,
     }
 }
 
 async fn call_slave(request: CallSlave, ctx: Ctx<Master>) -> Result<CallSlaveResponse, String> {
     let CallSlave { slave_id, kind, data } = request;
-    let link = ctx.state().act(|state, _| state.slaves.get(slave_id));
+    let link = ctx.state().queue.act(|state, _| state.slaves.get(slave_id));
     let link = link.ok_or_else(|| format!("there is no slave {slave_id}"))?;
     if let Some(request) = QUEUES.iter().find(|name| **name == kind) {
         warn!(slave_id, request, "handed on past the queue, which does not know of it");

@@ -1,17 +1,19 @@
 //! What every program does first: logs to stderr, and an ear for Ctrl-C and SIGTERM.
 
+use std::fmt;
 use std::io::{self, IsTerminal};
 
 use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::{FilterFn, LevelFilter};
+use tracing_subscriber::filter::FilterFn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Logs to stderr what `RUST_LOG` asks for, `default` when it is not set; never what would show
-/// tokens and passwords.
-pub(crate) fn logging(default: LevelFilter) {
-    let filter = EnvFilter::builder().with_default_directive(default.into()).from_env_lossy();
+/// Logs to stderr what `RUST_LOG` asks for, `default` when it is not set, which is a level or more;
+/// never what would show tokens and passwords.
+pub(crate) fn logging(default: impl fmt::Display) {
+    let wished = std::env::var("RUST_LOG").ok().filter(|wished| !wished.is_empty());
+    let filter = EnvFilter::new(wished.unwrap_or_else(|| default.to_string()));
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())

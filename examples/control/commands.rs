@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use seqlink::catalog::clusterio::ListSlaves;
+use seqlink::catalog::clusterio::{ListSlaves, SLOW};
 use seqlink::catalog::game_node::{
     CallSlave, Code, JoinQueue, LeaveQueue, ListNodes, ListQueue, NodeEntry, PlayerUpdate,
     RequestFrom, StopGame,
@@ -23,11 +23,12 @@ pub(crate) async fn slaves(link: &Link, output: Output) -> Result<(), Failure> {
         let rows: Vec<_> = list
             .iter()
             .map(|slave| {
+                let state = if slave.connected { "connected" } else { "gone" }.to_owned();
                 let (version, agent) = (slave.version.clone(), slave.agent.clone());
-                [slave.id.to_string(), slave.name.clone(), version, agent]
+                [slave.id.to_string(), slave.name.clone(), state, version, agent]
             })
             .collect();
-        table(["ID", "NAME", "VERSION", "AGENT"], &rows)
+        table(["ID", "NAME", "STATE", "VERSION", "AGENT"], &rows)
     })
 }
 
@@ -41,8 +42,11 @@ pub(crate) async fn nodes(link: &Link, output: Output) -> Result<(), Failure> {
 
 fn node_row(node: &NodeEntry) -> [String; 6] {
     let or_dash = |id: Option<i64>| id.map_or("-".to_owned(), |id| id.to_string());
-    let state =
-        if node.connected { format!("{:?}", node.state).to_lowercase() } else { "gone".to_owned() };
+    let state = match node.resuming_ms {
+        Some(left) => format!("resuming, {} s left", left.div_ceil(1000)),
+        None if node.connected => format!("{:?}", node.state).to_lowercase(),
+        None => "gone".to_owned(),
+    };
     let packages = node.installed_packages.join(",");
     [
         node.id.to_string(),
@@ -104,6 +108,18 @@ pub(crate) async fn call(
     let answer = ask(link, &CallSlave { slave_id: slave, kind: name, data }).await?;
     judge_any(&answer.data)?;
     output.show(&answer.data, |data| printable(data.get()) + "\n")
+}
+
+pub(crate) async fn ask_any(
+    link: &Link,
+    output: Output,
+    name: &str,
+    data: &RawValue,
+) -> Result<(), Failure> {
+    let answer = link.timeout(SLOW).request_raw(name, data).await;
+    let answer = answer.map_err(|error| Failure::failed(printable(&error.to_string())))?;
+    judge_any(&answer)?;
+    output.show(&answer, |data| printable(data.get()) + "\n")
 }
 
 async fn ask<R: Request>(link: &Link, request: &R) -> Result<R::Response, Failure> {

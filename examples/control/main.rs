@@ -55,7 +55,9 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// List the slaves that are connected.
+    /// List the slaves that the master knows.
+    ///
+    /// Clusterio's masters list those that are gone too.
     Slaves,
     /// List the nodes: what they have installed, and who plays on them.
     ///
@@ -93,6 +95,17 @@ enum Command {
         /// The player.
         #[arg(long, allow_negative_numbers = true)]
         user: i64,
+    },
+    /// Send any request to the master and print its answer, as in `ask list_instances '{}'`.
+    ///
+    /// For masters that answer more than this program has commands for, such as Clusterio's.
+    Ask {
+        /// The request's name; the ending `_request` may be left out.
+        #[arg(value_name = "TYPE", value_parser = request_name)]
+        name: String,
+        /// The request's data, a JSON object.
+        #[arg(value_name = "JSON", value_parser = object)]
+        data: Box<RawValue>,
     },
     /// Hand a request on to a slave and print its answer, as in `call 1 heartbeat '{}'`.
     ///
@@ -170,6 +183,7 @@ async fn execute(
         }
         Command::Stop { user, game } => commands::stop(&link, output, user, game).await,
         Command::Leave { user } => commands::leave(&link, output, user).await,
+        Command::Ask { name, data } => commands::ask_any(&link, output, &name, &data).await,
         Command::Call { slave, name, data } => {
             commands::call(&link, output, slave, name, data).await
         }

@@ -9,6 +9,8 @@
 //! exit code is 0 only when all of it came out as it should.
 
 mod cable;
+#[path = "../common/cluster.rs"]
+mod cluster;
 #[path = "../common/connect.rs"]
 mod connect;
 #[path = "../common/dispatcher.rs"]
@@ -36,6 +38,8 @@ mod setup;
 #[path = "../common/slaves.rs"]
 mod slaves;
 mod stage;
+#[path = "../common/states.rs"]
+mod states;
 #[path = "../common/storage.rs"]
 mod storage;
 mod story;

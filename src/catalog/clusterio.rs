@@ -1,4 +1,5 @@
-//! The core messages of Clusterio's plain generation, as its programs send them.
+//! The core messages of Clusterio's plain generation, as its programs send them; those of its
+//! session generation are in [`session`].
 //!
 //! Instances are game servers that a slave runs. A request for an instance travels control → master
 //! → slave, each hop a new request with its own number; the slave's last hop to the instance is its
@@ -12,6 +13,7 @@
 //! wait [`SLOW`] and the others as long as the link is set to.
 
 mod report;
+pub mod session;
 #[cfg(test)]
 mod tests;
 
@@ -21,8 +23,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Unshown, raw_object};
-use crate::message::{Direction, Empty, Entry, Request};
+use super::fields::{Unshown, raw_object};
+use crate::message::{Direction, Empty, Entry, Request, Routing};
 
 pub use report::{
     GetMetrics, GetMetricsResponse, InstanceConfig, InstanceOutput, Output, UpdateInstances,
@@ -33,6 +35,7 @@ pub use report::{
 pub const SLOW: Duration = Duration::from_secs(120);
 
 const BOTH_HOPS: Direction = Direction::CONTROL_TO_MASTER.and(Direction::MASTER_TO_SLAVE);
+const ALL_HOPS: Direction = BOTH_HOPS.and(Direction::SLAVE_TO_INSTANCE);
 
 /// All messages of this catalog.
 pub const MESSAGES: &[Entry] = &[
@@ -43,15 +46,15 @@ pub const MESSAGES: &[Entry] = &[
     Entry::request::<GetInstanceConfig>(),
     Entry::request::<SetInstanceConfigField>(),
     Entry::request::<AssignInstanceCommand>(),
-    Entry::request::<AssignInstance>(),
-    Entry::request::<StartInstance>(),
-    Entry::request::<CreateSave>(),
-    Entry::request::<StopInstance>(),
-    Entry::request::<DeleteInstance>(),
-    Entry::request::<SendRcon>(),
+    Entry::request::<AssignInstance>().routed(Routing::ToInstance),
+    Entry::request::<StartInstance>().routed(Routing::ToInstance),
+    Entry::request::<CreateSave>().routed(Routing::ToInstance),
+    Entry::request::<StopInstance>().routed(Routing::ToInstance),
+    Entry::request::<DeleteInstance>().routed(Routing::ToInstance),
+    Entry::request::<SendRcon>().routed(Routing::ToInstance),
     Entry::request::<GetMetrics>(),
     Entry::event::<UpdateInstances>(),
-    Entry::event::<InstanceOutput>(),
+    Entry::event::<InstanceOutput>().routed(Routing::ToMaster),
 ];
 
 /// A request that is passed on to the slave that has the instance.
@@ -265,7 +268,7 @@ pub struct StartInstance {
 
 impl Request for StartInstance {
     const NAME: &'static str = "start_instance";
-    const DIRECTION: Direction = BOTH_HOPS;
+    const DIRECTION: Direction = ALL_HOPS;
     const TIMEOUT: Option<Duration> = Some(SLOW);
     type Response = Empty;
 }
@@ -285,7 +288,7 @@ pub struct CreateSave {
 
 impl Request for CreateSave {
     const NAME: &'static str = "create_save";
-    const DIRECTION: Direction = BOTH_HOPS;
+    const DIRECTION: Direction = ALL_HOPS;
     const TIMEOUT: Option<Duration> = Some(SLOW);
     type Response = Empty;
 }
@@ -305,7 +308,7 @@ pub struct StopInstance {
 
 impl Request for StopInstance {
     const NAME: &'static str = "stop_instance";
-    const DIRECTION: Direction = BOTH_HOPS;
+    const DIRECTION: Direction = ALL_HOPS;
     const TIMEOUT: Option<Duration> = Some(SLOW);
     type Response = Empty;
 }
@@ -354,7 +357,7 @@ pub struct SendRconResponse {
 
 impl Request for SendRcon {
     const NAME: &'static str = "send_rcon";
-    const DIRECTION: Direction = BOTH_HOPS;
+    const DIRECTION: Direction = ALL_HOPS;
     type Response = SendRconResponse;
 }
 

@@ -312,7 +312,7 @@ impl Recover for Redial<'_> {
             loop {
                 let Some(delay) = self.backoff.next() else { return Err(cut.clone()) };
                 lost.next_try(delay);
-                tracing::info!(?delay, "trying to resume");
+                tracing::debug!(?delay, "trying to resume");
                 sleep(delay).await;
                 match self.dialer.dial(Some((hold, *last_seq))).await {
                     Ok(Dialled::Resumed(resumption)) => {

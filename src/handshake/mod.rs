@@ -246,7 +246,7 @@ fn farewell(error: &HandshakeError, us: Role) -> Option<(CloseCode, Reason)> {
 fn version_reason(error: &VersionError, us: Role) -> Option<Reason> {
     let (us, them) = match us {
         Role::Master => ("master", "client"),
-        Role::Slave | Role::Control => ("client", "master"),
+        _ => ("client", "master"),
     };
     let start = Reason::VERSION;
     Some(match error {
@@ -282,6 +282,5 @@ fn expect<'a>(text: &'a Text, kind: &'static str) -> Result<Frame<'a>, Handshake
 }
 
 fn data<D: DeserializeOwned>(frame: &Frame<'_>, kind: &'static str) -> Result<D, HandshakeError> {
-    crate::wire::decode(frame.data.get())
-        .map_err(|error| invalid(kind, HandshakeFault::Data(error)))
+    crate::wire::decode(frame.data).map_err(|error| invalid(kind, HandshakeFault::Data(error)))
 }

@@ -60,6 +60,10 @@ pub(crate) async fn server<S>(
 
 /// The master's answer to a `resume`.
 pub(crate) fn cont(last_seq: Option<u64>, hold: &Hold, dialect: &Dialect, peer: &Peer) -> Continue {
+<<<<<<< HEAD
+=======
+    // The account is `ready`'s alone: Clusterio's controls refuse it here (measured).
+>>>>>>> 4ad7fda
     let Offer { timeout, interval, .. } = Offer::to(peer, hold);
     let session_token = dialect.renews_token.then(|| hold.token.clone());
     Continue { last_seq, session_timeout: timeout, heartbeat_interval: interval, session_token }
@@ -229,5 +233,15 @@ mod tests {
         assert_eq!(text(Role::Slave, "2.0.0-alpha.12"), format!("{new}}}"));
         assert_eq!(text(Role::Slave, "2.0.0-alpha.8"), format!("{old}}}"));
         assert_eq!(text(Role::Slave, "2.0.0"), format!("{new}}}"));
+    }
+
+    #[test]
+    fn continue_carries_no_account() {
+        let version = Version::parse("2.0.0-alpha.12").unwrap();
+        let peer = Peer { role: Role::Control, id: None, name: None, agent: "a".into(), version };
+        let (timeout, heartbeat_interval) = (Duration::from_secs(60), Duration::from_secs(15));
+        let hold = Hold { token: "t".into(), timeout, heartbeat_interval };
+        let text = serde_json::to_string(&cont(None, &hold, &Dialect::SESSION, &peer)).unwrap();
+        assert_eq!(text, r#"{"last_seq":null,"session_timeout":60,"heartbeat_interval":15}"#);
     }
 }

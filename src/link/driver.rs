@@ -1,10 +1,13 @@
+use std::future::{Future as _, poll_fn};
 use std::mem;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
+use super::expiry::Expiry;
 use super::inbox::Inbox;
 use super::recover::{Break, Lost, Recover, Resumption};
 use super::router::Routes;
@@ -26,6 +29,7 @@ use crate::wire::{Continue, Draft, Text};
 pub(crate) struct Driver {
     socket: Socket<Box<dyn Transport>>,
     work: Work,
+    expiry: Expiry,
 }
 
 /// Handlers that still run after their link has ended.
@@ -41,12 +45,13 @@ impl Driver {
         first: Option<Text>,
     ) -> Self {
         let inbox = Inbox::new(routes);
-        let work = Work { link, inbox, liveness: Liveness::default(), stage: Stage::Open };
+        let (liveness, stage, now) = (Liveness::default(), Stage::Open, Instant::now());
+        let work = Work { link, inbox, liveness, stage, now, acknowledge: false };
         let mut socket = Socket::new(transport);
         if let Some(first) = first {
             socket.say_first(first);
         }
-        Self { socket, work }
+        Self { socket, work, expiry: Expiry::default() }
     }
 
     /// Runs the link to its end. The handlers of what was received may go on after it.
@@ -73,36 +78,32 @@ impl Driver {
     /// The life of a socket: until somebody closes the link, the socket fails, or another one
     /// takes over.
     async fn serve(&mut self, recover: &mut impl Recover) -> Break {
-        let Self { socket, work } = self;
+        let Self { socket, work, expiry } = self;
         let link = work.link.clone();
         let shared = link.shared();
         let every = work.heartbeat_interval();
         let mut heartbeat = interval_at(Instant::now() + every, every);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            // The heartbeat first: it is rare, and a busy link must not put it off. So is a socket
-            // that takes over. Then what has been received, before more is taken in. The socket
-            // last: it is nearly always ready.
-            let end = tokio::select! {
-                biased;
-                _ = heartbeat.tick() => work.beat(socket),
-                resumption = recover.takeover() => return Break::TakenOver(resumption),
-                () = work.inbox.work(&link) => None,
-                event = socket.next(shared) => match event {
-                    Event::Incoming(incoming) => work.receive(incoming),
-                    Event::Fault(error) => Some(work.fault(&error)),
-                    Event::CloseAsked => shared.close_asked().cloned(),
-                },
-            };
-            if let Some(closed) = end {
-                return work.judge(socket, closed);
+        let mut takeover = pin!(recover.takeover());
+        let mut expiring = pin!(expiry.run(shared));
+        let end = poll_fn(|cx| {
+            shared.wake_with(cx.waker());
+            // What is rare comes first: a busy link must not put it off.
+            if let Poll::Ready(resumption) = takeover.as_mut().poll(cx) {
+                return Poll::Ready(Err(resumption));
             }
-            shared.set_handling(work.inbox.running());
-            if shared.with_session(|session| session.is_acknowledgement_due()) {
-                socket.show_life();
+            while heartbeat.poll_tick(cx).is_ready() {
+                if let Some(closed) = work.beat(socket) {
+                    return Poll::Ready(Ok(closed));
+                }
             }
-            // A peer that never pauses leaves the other tasks of this thread their turn.
-            consume_budget().await;
+            // It works when it is polled, and has no end.
+            let _ = expiring.as_mut().poll(cx);
+            work.turn(socket, cx, &link).map(Ok)
+        });
+        match end.await {
+            Ok(closed) => work.judge(socket, closed),
+            Err(resumption) => Break::TakenOver(resumption),
         }
     }
 
@@ -112,7 +113,7 @@ impl Driver {
         recover: &mut impl Recover,
         cut: Closed,
     ) -> Result<Resumption, Closed> {
-        let work = &mut self.work;
+        let Self { work, expiry, .. } = self;
         let link = work.link.clone();
         let shared = link.shared();
         // A peer that is alive after all learns from the end of the socket that it was given up.
@@ -131,6 +132,7 @@ impl Driver {
                 biased;
                 closed = shared.close_wanted() => return Err(closed),
                 resumption = &mut recovering => return resumption,
+                () = expiry.run(shared) => {}
                 () = work.inbox.work(&link) => shared.set_handling(work.inbox.running()),
             }
         }
@@ -160,7 +162,7 @@ impl Driver {
     /// Responses and events that are still under way are taken; requests are not, because they
     /// could not be answered.
     async fn part(&mut self, mut closed: Closed) -> Closed {
-        let Self { socket, work } = self;
+        let Self { socket, work, expiry } = self;
         let link = work.link.clone();
         let shared = link.shared();
         work.stage = Stage::Closing;
@@ -176,6 +178,7 @@ impl Driver {
             loop {
                 tokio::select! {
                     biased;
+                    () = expiry.run(shared) => {}
                     () = work.inbox.work(&link) => {}
                     event = socket.next(shared) => match event {
                         Event::Incoming(Incoming::Close(code, _)) => {

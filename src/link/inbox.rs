@@ -1,7 +1,8 @@
 use std::collections::VecDeque;
 use std::fmt;
-use std::future::poll_fn;
-use std::panic::AssertUnwindSafe;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -9,15 +10,19 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 
-use super::Link;
 use super::router::Routes;
+use super::{Link, error_response};
+use crate::error::DecodeError;
 use crate::wire::Text;
 
 /// What was received and is not handled yet: running request handlers, and the queue of events.
 pub(crate) struct Inbox {
     routes: Arc<Routes>,
-    requests: FuturesUnordered<BoxFuture<'static, Held>>,
-    event: Option<(BoxFuture<'static, ()>, usize)>,
+    /// The newest, which has not begun yet: most are done at their first poll and never get
+    /// further.
+    fresh: Option<Handling>,
+    running: FuturesUnordered<Handling>,
+    event: Option<Handling>,
     events: VecDeque<QueuedEvent>,
     /// Bytes of all the frames above.
     bytes: usize,
@@ -26,24 +31,75 @@ pub(crate) struct Inbox {
     waiting_bytes: usize,
 }
 
-/// What a future in the inbox gives back at its end.
+/// A handler at work, whose panic ends only itself.
+struct Handling {
+    work: BoxFuture<'static, ()>,
+    held: Held,
+    /// Whom to tell of a panic.
+    asker: Option<Asker>,
+}
+
+/// Who has sent a request.
+pub(super) struct Asker {
+    pub(super) link: Link,
+    pub(super) name: &'static str,
+    pub(super) seq: u64,
+}
+
+/// What a handler gives back at its end: the bytes of its frame.
+#[derive(Clone, Copy)]
 enum Held {
     Request(usize),
     Answer(usize),
+    Event(usize),
 }
 
 /// An event that waits for those before it.
-pub(crate) struct QueuedEvent {
-    pub(crate) text: Text,
-    pub(crate) name: Box<str>,
-    pub(crate) data: std::ops::Range<usize>,
+struct QueuedEvent {
+    text: Text,
+    name: Box<str>,
+    data: std::ops::Range<usize>,
+}
+
+impl Future for Handling {
+    type Output = Held;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Held> {
+        loop {
+            match catch_unwind(AssertUnwindSafe(|| self.work.as_mut().poll(cx))) {
+                Ok(polled) => return polled.map(|()| self.held),
+                Err(_) => match self.asker.take() {
+                    Some(asker) => self.work = asker.tell_of_panic().boxed(),
+                    None => {
+                        tracing::error!("the handler of an event panicked");
+                        return Poll::Ready(self.held);
+                    }
+                },
+            }
+        }
+    }
+}
+
+impl Asker {
+    async fn tell_of_panic(self) {
+        let Self { link, name, seq } = self;
+        let response = error_response(name, seq, &panicked(name));
+        link.shared().respond(name, seq, response).await;
+    }
+}
+
+/// The error for the peer whose request's handler has panicked.
+pub(super) fn panicked(name: &str) -> String {
+    tracing::error!(name, "the handler of a request panicked");
+    format!("The handler of {name}_request panicked")
 }
 
 impl Inbox {
     pub(crate) fn new(routes: Arc<Routes>) -> Self {
         Self {
             routes,
-            requests: FuturesUnordered::new(),
+            fresh: None,
+            running: FuturesUnordered::new(),
             event: None,
             events: VecDeque::new(),
             bytes: 0,
@@ -63,7 +119,7 @@ impl Inbox {
 
     /// How many request handlers run.
     pub(crate) fn running(&self) -> usize {
-        self.requests.len() - self.answers
+        self.running.len() + usize::from(self.fresh.is_some()) - self.answers
     }
 
     /// Bytes of the answers that wait and have no handler of the application's.
@@ -72,30 +128,63 @@ impl Inbox {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.requests.is_empty() && self.event.is_none() && self.events.is_empty()
+        self.fresh.is_none()
+            && self.running.is_empty()
+            && self.event.is_none()
+            && self.events.is_empty()
     }
 
     /// Takes a request's handler; `bytes` is the length of its frame.
-    pub(crate) fn add_request(&mut self, handler: BoxFuture<'static, ()>, bytes: usize) {
+    pub(super) fn add_request(&mut self, work: BoxFuture<'static, ()>, asker: Asker, bytes: usize) {
         self.bytes += bytes;
-        self.requests.push(handler.map(move |()| Held::Request(bytes)).boxed());
+        self.add(Handling { work, held: Held::Request(bytes), asker: Some(asker) });
     }
 
     /// Takes an answer of the link's own, of `bytes`, that waits for something.
-    pub(crate) fn add_answer(&mut self, answer: BoxFuture<'static, ()>, bytes: usize) {
+    pub(crate) fn add_answer(&mut self, work: BoxFuture<'static, ()>, bytes: usize) {
         self.answers += 1;
         self.waiting_bytes += bytes;
-        self.requests.push(answer.map(move |()| Held::Answer(bytes)).boxed());
+        self.add(Handling { work, held: Held::Answer(bytes), asker: None });
+    }
+
+    fn add(&mut self, handling: Handling) {
+        if let Some(older) = self.fresh.replace(handling) {
+            self.running.push(older);
+        }
+    }
+
+    /// Whether the next event can begin at once.
+    pub(crate) fn is_free_for_event(&self) -> bool {
+        self.event.is_none() && self.events.is_empty()
+    }
+
+    /// Begins to handle an event of `bytes`, which may be the next: see
+    /// [`is_free_for_event`](Self::is_free_for_event).
+    pub(crate) fn start_event(
+        &mut self,
+        link: &Link,
+        name: &str,
+        data: &str,
+        bytes: usize,
+    ) -> Result<(), DecodeError> {
+        let Some(route) = self.routes.event(name) else { return Ok(()) };
+        match catch_unwind(AssertUnwindSafe(|| (route.call)(link.clone(), data))) {
+            Ok(Ok(work)) => {
+                self.bytes += bytes;
+                self.event = Some(Handling { work, held: Held::Event(bytes), asker: None });
+            }
+            Ok(Err(error)) => return Err(error),
+            Err(_) => tracing::error!(name, "the handler of an event panicked"),
+        }
+        Ok(())
     }
 
     /// Takes an event, to be handled after all that came before it.
-    pub(crate) fn add_event(&mut self, mut event: QueuedEvent) {
-        self.bytes += event.text.len();
-        if self.event.is_some() || !self.events.is_empty() {
-            // The text is a part of the read buffer, all of which it would keep.
-            event.text = event.text.detached();
-        }
-        self.events.push_back(event);
+    pub(crate) fn add_event(&mut self, name: &str, text: &Text, data: &str) {
+        self.bytes += text.len();
+        let data = text.range_of(data);
+        // The text is a part of the read buffer, all of which it would keep.
+        self.events.push_back(QueuedEvent { text: text.detached(), name: name.into(), data });
     }
 
     /// Works on handlers until one has finished. Cancel safe. Never ready when there are none.
@@ -103,75 +192,64 @@ impl Inbox {
         poll_fn(|cx| self.poll_work(cx, link)).await;
     }
 
-    fn poll_work(&mut self, cx: &mut Context<'_>, link: &Link) -> Poll<()> {
-        if self.event.is_none() && self.start_event(link) && self.event.is_none() {
-            // All that was left could not be started: there may be nothing that would wake.
-            return Poll::Ready(());
-        }
-        if let Some((event, bytes)) = &mut self.event
-            && event.poll_unpin(cx).is_ready()
-        {
-            self.bytes -= *bytes;
-            self.event = None;
-            return Poll::Ready(());
-        }
-        if let Poll::Ready(Some(held)) = self.requests.poll_next_unpin(cx) {
-            match held {
-                Held::Request(bytes) => self.bytes -= bytes,
-                Held::Answer(bytes) => {
-                    self.answers -= 1;
-                    self.waiting_bytes -= bytes;
-                }
+    /// The same as a poll.
+    pub(crate) fn poll_work(&mut self, cx: &mut Context<'_>, link: &Link) -> Poll<()> {
+        self.poll_any(cx, link).map(|done| match done {
+            Some(Held::Request(bytes) | Held::Event(bytes)) => self.bytes -= bytes,
+            Some(Held::Answer(bytes)) => {
+                self.answers -= 1;
+                self.waiting_bytes -= bytes;
             }
-            return Poll::Ready(());
+            None => {}
+        })
+    }
+
+    fn poll_any(&mut self, cx: &mut Context<'_>, link: &Link) -> Poll<Option<Held>> {
+        if let Some(mut fresh) = self.fresh.take() {
+            match fresh.poll_unpin(cx) {
+                Poll::Ready(held) => return Poll::Ready(Some(held)),
+                Poll::Pending => self.running.push(fresh),
+            }
         }
-        Poll::Pending
+        if self.event.is_none() && self.next_event(link) && self.event.is_none() {
+            // All that was left could not be started: there may be nothing that would wake.
+            return Poll::Ready(None);
+        }
+        if let Some(event) = &mut self.event
+            && let Poll::Ready(held) = event.poll_unpin(cx)
+        {
+            self.event = None;
+            return Poll::Ready(Some(held));
+        }
+        match self.running.is_empty() {
+            true => Poll::Pending,
+            false => self.running.poll_next_unpin(cx),
+        }
     }
 
     /// Starts the handler of the next event whose data it can read. Says whether there was any.
-    fn start_event(&mut self, link: &Link) -> bool {
+    fn next_event(&mut self, link: &Link) -> bool {
         let any = !self.events.is_empty();
-        while let Some(QueuedEvent { text, name, data }) = self.events.pop_front() {
-            let bytes = text.len();
+        while self.event.is_none()
+            && let Some(QueuedEvent { text, name, data }) = self.events.pop_front()
+        {
+            self.bytes -= text.len();
             if self.events.is_empty() {
                 self.events.shrink_to(16);
             }
-            let route = self.routes.event(&name);
-            let call = || route.map(|route| (route.call)(link.clone(), text.part(data)));
-            match std::panic::catch_unwind(AssertUnwindSafe(call)).map(Option::transpose) {
-                Ok(Ok(Some(handler))) => {
-                    self.event = Some((guarded(handler, name), bytes));
-                    break;
-                }
-                Ok(Ok(None)) => {}
-                Ok(Err(error)) => {
-                    tracing::debug!(%name, %error, "ignored an event with wrong data");
-                    link.shared().ignore_event();
-                }
-                Err(_) => tracing::error!(%name, "the handler of an event panicked"),
+            if let Err(error) = self.start_event(link, &name, text.part(data), text.len()) {
+                tracing::debug!(%name, %error, "ignored an event with wrong data");
+                link.shared().ignore_event();
             }
-            self.bytes -= bytes;
         }
         any
     }
 }
 
-/// The handler of an event, whose panic ends only itself.
-fn guarded(handler: BoxFuture<'static, ()>, name: Box<str>) -> BoxFuture<'static, ()> {
-    let handler = AssertUnwindSafe(handler).catch_unwind();
-    handler
-        .map(move |outcome| {
-            if outcome.is_err() {
-                tracing::error!(%name, "the handler of an event panicked");
-            }
-        })
-        .boxed()
-}
-
 impl fmt::Debug for Inbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Inbox")
-            .field("requests", &self.requests.len())
+            .field("requests", &self.running())
             .field("events", &self.events.len())
             .field("bytes", &self.bytes)
             .finish_non_exhaustive()

@@ -2,6 +2,7 @@
 
 mod config;
 mod driver;
+mod expiry;
 mod inbox;
 mod parting;
 mod pending;
@@ -86,7 +87,7 @@ impl Link {
         let shared = Arc::clone(&self.shared);
         async move {
             let answer = shared.request(draft?, timeout).await?;
-            decode(answer.data()).map_err(RequestError::Decode)
+            shared.read_answer(&answer, |data| decode(data))
         }
     }
 
@@ -109,7 +110,8 @@ impl Link {
         async move {
             let draft = draft.map_err(SendError::from)?;
             let answer = shared.request(draft, timeout).await?;
-            without_seq(answer.data()).map_err(|e| RequestError::Decode(DecodeError::new(&e)))
+            let strip = |data: &str| without_seq(data).map_err(|e| DecodeError::new(&e));
+            shared.read_answer(&answer, strip)
         }
     }
 

@@ -76,7 +76,8 @@ impl Shared {
         // What is sent before the question has been received when it is answered: nothing but what
         // the answer waits for may follow it.
         let Ok(room) = self.room_for(&draft).await else { return };
-        let waiting = self.ask(draft, room, Sort::Parting);
+        let limit = self.pending().limit(Duration::MAX);
+        let waiting = self.ask(draft, room, Sort::Parting, limit);
         self.admit_only(Admits::WhatIsNeeded);
         if let Some(waiting) = waiting {
             let _ = waiting.outcome().await;

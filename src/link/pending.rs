@@ -1,16 +1,20 @@
 //! The requests that wait for an answer. Nothing else knows where their senders are kept.
 //!
-//! Five verbs: insert, complete, forget (the guard's drop), close, count. Each entry leaves through
-//! exactly one of the middle three.
+//! Six verbs: insert, complete, expire, forget (the guard's drop), close, count. Each entry leaves
+//! through exactly one of the middle four.
 
+use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::Range;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use dashmap::DashMap;
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
-use crate::error::RequestError;
-use crate::wire::Text;
+use crate::error::{DecodeError, RemoteError, RequestError};
+use crate::wire::{Frame, FrameError, Response, Text};
 
 /// Shards per link. A link is one socket: more than two threads rarely meet here, and the default
 /// takes up to 32 KiB per link on a large machine.
@@ -20,27 +24,97 @@ const SHARDS: usize = 2;
 #[derive(Debug)]
 pub(crate) struct Answer {
     text: Text,
-    data: std::ops::Range<usize>,
+    data: Range<usize>,
+    proof: Proof,
 }
 
 impl Answer {
-    pub(crate) fn new(text: &Text, data: &str) -> Self {
-        Self { text: text.clone(), data: text.range_of(data) }
+    pub(crate) fn new(text: &Text, data: &str, proof: Proof) -> Self {
+        Self { text: text.clone(), data: text.range_of(data), proof }
     }
 
-    pub(crate) fn data(&self) -> &str {
-        self.text.part(self.data.clone())
+    /// Reads the data with `read`. When that fails and nobody has looked at all of the frame yet,
+    /// what it really is: another answer, a remote error, or no frame at all, which is the end of
+    /// the link.
+    pub(crate) fn read<T>(
+        &self,
+        read: impl Fn(&str) -> Result<T, DecodeError>,
+        malformed: impl FnOnce(FrameError),
+    ) -> Result<T, RequestError> {
+        let error = match read(self.text.part(self.data.clone())) {
+            Ok(value) => return Ok(value),
+            Err(error) => RequestError::Decode(error),
+        };
+        if self.proof == Proof::Read {
+            return Err(error);
+        }
+        let whole = Frame::read(self.text.as_str())
+            .and_then(|frame| Ok((frame.data, Response::read(frame.data)?.error())));
+        match whole {
+            Ok((_, Some(error))) => Err(RequestError::Remote(RemoteError::new(&error))),
+            Ok((data, None)) => read(data).map_err(RequestError::Decode),
+            Err(fault) => {
+                malformed(fault);
+                Err(error)
+            }
+        }
     }
+}
+
+/// How much is known of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Proof {
+    /// Its head: see [`Frame::skim`].
+    Skimmed,
+    /// That all of it is JSON.
+    Read,
 }
 
 pub(crate) type Outcome = Result<Answer, RequestError>;
 
-/// The waiting requests of one link, by the number of their frame.
+/// Somebody who waits, and until when.
+#[derive(Debug)]
+struct Entry {
+    sender: oneshot::Sender<Outcome>,
+    /// In microseconds since the map's start; [`NEVER`] for no limit.
+    deadline: u64,
+    after: Duration,
+}
+
+const NEVER: u64 = u64::MAX;
+
+type Map = DashMap<u64, Entry, BuildHasherDefault<SeqHasher>>;
+
+/// Spreads sequence numbers over the map. They are this side's own, so nobody can choose them.
 #[derive(Debug, Default)]
+struct SeqHasher(u64);
+
+impl Hasher for SeqHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // 2⁶⁴ divided by the golden ratio.
+        self.0 = (self.0 ^ number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// The waiting requests of one link, by the number of their frame.
+#[derive(Debug)]
 pub(crate) struct Pending {
     // Made at the first request: many links never ask anything.
-    map: OnceLock<DashMap<u64, oneshot::Sender<Outcome>>>,
+    map: OnceLock<Map>,
     closed: AtomicBool,
+    start: Instant,
+    /// The earliest deadline, or one before it whose request has ended in the meantime.
+    earliest: AtomicU64,
     /// The number of this side's `prepare_disconnect_request`; 0 for none.
     parting: AtomicU64,
     /// Somebody waits in [`drained`](Self::drained).
@@ -48,24 +122,88 @@ pub(crate) struct Pending {
     left: Notify,
 }
 
+impl Default for Pending {
+    fn default() -> Self {
+        Self {
+            map: OnceLock::new(),
+            closed: AtomicBool::new(false),
+            start: Instant::now(),
+            earliest: AtomicU64::new(NEVER),
+            parting: AtomicU64::new(0),
+            draining: AtomicBool::new(false),
+            left: Notify::new(),
+        }
+    }
+}
+
+/// When a wait ends, and how long it was to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limit {
+    deadline: u64,
+    pub(crate) after: Duration,
+}
+
 impl Pending {
+    /// From now on so long.
+    pub(crate) fn limit(&self, after: Duration) -> Limit {
+        let end = self.start.elapsed().saturating_add(after).as_micros();
+        Limit { deadline: u64::try_from(end).unwrap_or(NEVER), after }
+    }
+
+    /// When `limit` is over; `None` for a time that the clock cannot hold.
+    pub(crate) fn end_of(&self, limit: Limit) -> Option<Instant> {
+        self.start.checked_add(Duration::from_micros(limit.deadline))
+    }
+
+    /// When [`expire`](Self::expire) has to be called next.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        match self.earliest.load(Ordering::SeqCst) {
+            NEVER => None,
+            earliest => self.start.checked_add(Duration::from_micros(earliest)),
+        }
+    }
+
     /// Starts to wait for the answer to the frame numbered `seq`; `None` when the link has ended.
+    /// Says too whether [`next_deadline`](Self::next_deadline) is another now.
     ///
     /// The check follows the insertion. The other way round, an insertion between a check that
     /// still says open and the drain at the end would wait for ever.
-    pub(crate) fn insert(&self, seq: u64) -> Option<Waiting<'_>> {
+    pub(crate) fn insert(&self, seq: u64, limit: Limit) -> (Option<Waiting<'_>>, bool) {
         let (sender, receiver) = oneshot::channel();
-        let map = self.map.get_or_init(|| DashMap::with_shard_amount(SHARDS));
-        map.insert(seq, sender);
-        let waiting = Waiting { pending: self, seq, receiver };
-        (!self.closed.load(Ordering::SeqCst)).then_some(waiting)
+        let map =
+            self.map.get_or_init(|| Map::with_hasher_and_shard_amount(<_>::default(), SHARDS));
+        let Limit { deadline, after } = limit;
+        map.insert(seq, Entry { sender, deadline, after });
+        let waiting = Waiting { pending: self, seq, receiver, over: false };
+        let open = !self.closed.load(Ordering::SeqCst);
+        let first = deadline < self.earliest.load(Ordering::SeqCst)
+            && deadline < self.earliest.fetch_min(deadline, Ordering::SeqCst);
+        (open.then_some(waiting), first)
     }
 
-    /// The same for `prepare_disconnect_request`, for which a link that drains does not wait: both
-    /// sides may ask at once.
-    pub(crate) fn insert_parting(&self, seq: u64) -> Option<Waiting<'_>> {
+    /// Ends every wait whose time is over.
+    pub(crate) fn expire(&self, now: Instant) {
+        let now = u64::try_from(now.duration_since(self.start).as_micros()).unwrap_or(NEVER);
+        // A request that comes meanwhile is either seen below or makes itself known here.
+        self.earliest.store(NEVER, Ordering::SeqCst);
+        let Some(map) = self.map.get() else { return };
+        let mut over = Vec::new();
+        for entry in map {
+            if entry.deadline <= now {
+                over.push((*entry.key(), entry.after));
+            } else {
+                self.earliest.fetch_min(entry.deadline, Ordering::SeqCst);
+            }
+        }
+        for (seq, after) in over {
+            self.complete(seq, Err(RequestError::Timeout { after }));
+        }
+    }
+
+    /// The next request inserted is `prepare_disconnect_request` numbered `seq`, for which a link
+    /// that drains does not wait: both sides may ask at once.
+    pub(crate) fn set_parting(&self, seq: u64) {
         self.parting.store(seq, Ordering::SeqCst);
-        self.insert(seq)
     }
 
     /// Waits until nobody waits for an answer and `also` holds.
@@ -76,7 +214,7 @@ impl Pending {
             let mut left = std::pin::pin!(left);
             left.as_mut().enable();
             let parting = self.parting.load(Ordering::SeqCst);
-            let asked = |map: &DashMap<u64, _>| usize::from(map.contains_key(&parting));
+            let asked = |map: &Map| usize::from(map.contains_key(&parting));
             if self.map.get().is_none_or(|map| map.len() == asked(map)) && also() {
                 return;
             }
@@ -96,7 +234,7 @@ impl Pending {
         let entry = self.map.get().and_then(|map| map.remove(&seq));
         self.look_again();
         match entry {
-            Some((_, sender)) => sender.send(outcome).is_ok(),
+            Some((_, entry)) => entry.sender.send(outcome).is_ok(),
             None => false,
         }
     }
@@ -124,17 +262,24 @@ pub(crate) struct Waiting<'a> {
     pending: &'a Pending,
     seq: u64,
     receiver: oneshot::Receiver<Outcome>,
+    /// Somebody else has taken the entry out.
+    over: bool,
 }
 
 impl Waiting<'_> {
     /// The answer, or why there is none; `None` when the link ended without a word.
     pub(crate) async fn outcome(mut self) -> Option<Outcome> {
-        (&mut self.receiver).await.ok()
+        let outcome = (&mut self.receiver).await.ok();
+        self.over = outcome.is_some();
+        outcome
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
+        if self.over {
+            return;
+        }
         if let Some(map) = self.pending.map.get() {
             map.remove(&self.seq);
         }
@@ -159,14 +304,18 @@ mod tests {
     }
 
     fn answer() -> Outcome {
-        Ok(Answer::new(&Text::from("{}"), ""))
+        Ok(Answer::new(&Text::from("{}"), "", Proof::Read))
+    }
+
+    fn insert(pending: &Pending, seq: u64) -> Option<Waiting<'_>> {
+        pending.insert(seq, pending.limit(Duration::MAX)).0
     }
 
     #[test]
     fn a_million_answers_leave_nothing_behind() {
         let pending = Pending::default();
         for seq in 0..1_000_000 {
-            let waiting = pending.insert(seq).unwrap();
+            let waiting = insert(&pending, seq).unwrap();
             assert!(pending.complete(seq, answer()));
             assert!(waiting.outcome().now_or_never().is_some());
         }
@@ -179,9 +328,33 @@ mod tests {
     #[test]
     fn a_wait_that_is_given_up_leaves_nothing_behind() {
         let pending = Pending::default();
-        drop(pending.insert(1));
+        drop(insert(&pending, 1));
         assert_eq!(pending.count(), 0);
         assert!(!pending.complete(1, answer()), "nobody waits");
+    }
+
+    /// Each at its time, however they were made; and no timer is wanted when nobody waits.
+    #[tokio::test(start_paused = true)]
+    async fn waits_end_at_their_time() {
+        let pending = Pending::default();
+        let wait = |seq, ms| pending.insert(seq, pending.limit(Duration::from_millis(ms)));
+        let (late, first) = wait(1, 500);
+        assert!(first);
+        let ((soon, first), (later, not_first)) = (wait(2, 100), wait(3, 900));
+        assert!(first && !not_first);
+        let mut waits = [(soon, 100), (late, 500), (later, 900)];
+        for (wait, ms) in &mut waits {
+            let next = pending.next_deadline().unwrap();
+            assert_eq!(next.duration_since(pending.start).as_millis(), *ms);
+            pending.expire(next - Duration::from_millis(1));
+            let mut wait = wait.take().unwrap().outcome().boxed();
+            assert!((&mut wait).now_or_never().is_none(), "not yet");
+            pending.expire(next);
+            let error = wait.await.unwrap().unwrap_err();
+            let RequestError::Timeout { after } = error else { panic!("{error}") };
+            assert_eq!(after.as_millis(), *ms);
+        }
+        assert_eq!((pending.count(), pending.next_deadline()), (0, None));
     }
 
     /// Whatever the order of an insertion and the end: nobody waits for ever.
@@ -201,7 +374,7 @@ mod tests {
             });
             for pending in &rounds {
                 barrier.wait();
-                let waiting = pending.insert(1);
+                let waiting = insert(pending, 1);
                 barrier.wait();
                 // Either it was not let in, or the end has told it.
                 let told = waiting.map(|waiting| waiting.outcome().now_or_never());

@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -239,11 +240,33 @@ pub(crate) struct EventRoute {
     pub(crate) call: EventCall,
 }
 
+/// Spreads the names of messages. The tables are made by the program that runs them: a peer only
+/// looks things up, so it has nothing to gain from names that collide.
+#[derive(Default)]
+struct NameHasher(u64);
+
+impl Hasher for NameHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for block in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..block.len()].copy_from_slice(block);
+            // 2⁶⁴ divided by the golden ratio.
+            self.0 = (self.0.rotate_left(29) ^ u64::from_le_bytes(word))
+                .wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        // The table takes its place from both ends of the number.
+        self.0 ^ (self.0 >> 32)
+    }
+}
+
 /// The handlers without their types.
 #[derive(Default)]
 pub(crate) struct Routes {
-    requests: HashMap<&'static str, RequestRoute>,
-    events: HashMap<&'static str, EventRoute>,
+    requests: HashMap<&'static str, RequestRoute, BuildHasherDefault<NameHasher>>,
+    events: HashMap<&'static str, EventRoute, BuildHasherDefault<NameHasher>>,
     fault: Option<ConfigError>,
 }
 
@@ -271,13 +294,11 @@ async fn finish<R: Request, T: serde::Serialize>(
     seq: u64,
     outcome: Result<T, String>,
 ) {
-    let shared = link.shared();
-    let Some(_turn) = shared.turn_to_answer().await else { return };
-    let response = match outcome {
-        Ok(response) => Draft::response(R::NAME, seq, &response),
-        Err(error) => super::error_response(R::NAME, seq, &error),
+    let write = move || match &outcome {
+        Ok(response) => Draft::response(R::NAME, seq, response),
+        Err(error) => super::error_response(R::NAME, seq, error),
     };
-    shared.respond(R::NAME, seq, response).await;
+    link.shared().answer(R::NAME, seq, write).await;
 }
 
 async fn relay<R: Request>(link: &Link, data: &RawValue) -> Result<Box<RawValue>, String> {

@@ -9,15 +9,16 @@ use std::time::Duration;
 use futures::task::AtomicWaker;
 use semver::Version;
 use tokio::sync::{AcquireError, Semaphore, SemaphorePermit, TryAcquireError, watch};
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 
 use super::config::Config;
-use super::pending::{Answer, Pending, Waiting};
+use super::pending::{Answer, Limit, Pending, Waiting};
 use super::stream::{Admits, Refused, Sort, Stream};
+use super::work::malformed;
 use super::{Ignored, LinkState, error_response};
 use crate::close::{CloseCode, Closed};
-use crate::error::{Delivery, EventError, RemoteError, RequestError};
+use crate::error::{DecodeError, Delivery, EventError, RemoteError, RequestError};
 use crate::handshake::{Agreement, Hold, Peer};
 use crate::message::Role;
 use crate::session::{AckError, Session};
@@ -86,23 +87,42 @@ impl Shared {
         draft: Draft,
         limit: Option<Duration>,
     ) -> Result<Answer, RequestError> {
-        let after = limit.unwrap_or(self.config.request_timeout);
-        match timeout(after, self.exchange(draft)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(RequestError::Timeout { after }),
-        }
-    }
-
-    async fn exchange(&self, draft: Draft) -> Result<Answer, RequestError> {
         self.fits(&draft).map_err(crate::error::SendError::from)?;
-        let _slot = permits(&self.slots, 1).await.map_err(|_| self.undelivered())?;
-        let room = self.room_for(&draft).await.map_err(|_| self.undelivered())?;
+        let limit = self.pending.limit(limit.unwrap_or(self.config.request_timeout));
+        let bytes = u32::try_from(draft.bytes()).unwrap_or(u32::MAX);
+        let free = match (self.slots.try_acquire(), self.room.try_acquire_many(bytes)) {
+            (Ok(slot), Ok(room)) => Some((slot, room)),
+            _ => None,
+        };
+        let (_slot, room) = match free {
+            Some(places) => places,
+            None => self.places(&draft, limit).await?,
+        };
         let sort = Sort::Message { needed: self.handling() > 0 };
-        let waiting = self.ask(draft, room, sort).ok_or_else(|| self.undelivered())?;
+        let waiting = self.ask(draft, room, sort, limit).ok_or_else(|| self.undelivered())?;
         match waiting.outcome().await {
             Some(outcome) => outcome,
             // The driver was dropped in the middle, with its runtime.
             None => Err(self.lost(Delivery::Unknown)),
+        }
+    }
+
+    /// Waits for a slot and for room, in turn with whoever waits already.
+    async fn places(
+        &self,
+        draft: &Draft,
+        limit: Limit,
+    ) -> Result<(SemaphorePermit<'_>, SemaphorePermit<'_>), RequestError> {
+        let places = async {
+            let slot = permits(&self.slots, 1).await.map_err(|_| self.undelivered())?;
+            let room = self.room_for(draft).await.map_err(|_| self.undelivered())?;
+            Ok((slot, room))
+        };
+        match self.pending.end_of(limit) {
+            Some(end) => timeout_at(end, places)
+                .await
+                .unwrap_or(Err(RequestError::Timeout { after: limit.after })),
+            None => places.await,
         }
     }
 
@@ -112,15 +132,25 @@ impl Shared {
         draft: Draft,
         room: SemaphorePermit<'_>,
         sort: Sort,
+        limit: Limit,
     ) -> Option<Waiting<'_>> {
         let mut stream = self.stream();
         let queued = stream.send(draft, sort);
-        let waiting = queued.as_ref().ok().and_then(|(seq, _)| match sort {
-            Sort::Parting => self.pending.insert_parting(*seq),
-            Sort::Message { .. } | Sort::Answer => self.pending.insert(*seq),
-        });
+        let (waiting, first) = match &queued {
+            Ok((seq, _)) => {
+                if sort == Sort::Parting {
+                    self.pending.set_parting(*seq);
+                }
+                self.pending.insert(*seq, limit)
+            }
+            Err(_) => (None, false),
+        };
         drop(stream);
         self.queued(queued, room).ok()?;
+        if first {
+            // Its timer is to be set.
+            self.driver.wake();
+        }
         waiting
     }
 
@@ -132,29 +162,47 @@ impl Shared {
         self.queue(draft, room, sort).map_err(|_| closed())
     }
 
-    /// Waits until an answer may be written as JSON; for as long as the permit lives, no other is.
-    /// `None` when the link has ended.
-    pub(crate) async fn turn_to_answer(&self) -> Option<SemaphorePermit<'_>> {
-        permits(&self.answering, 1).await.ok()
+    /// Queues the response that `write` makes, when there is room for it: at once, or else, so that
+    /// no more than one answer that waits is kept as JSON, in turn.
+    pub(crate) async fn answer(
+        &self,
+        name: &str,
+        to: u64,
+        write: impl Fn() -> Result<Draft, EncodeError>,
+    ) {
+        // Nobody waits: there is most likely room.
+        if self.answering.available_permits() > 0 {
+            let Err(draft) = self.try_queue(self.sendable(name, to, write())) else { return };
+            drop(draft);
+        }
+        if let Ok(_turn) = permits(&self.answering, 1).await {
+            self.respond(name, to, write()).await;
+        }
     }
 
     /// Queues a response, when there is room for it. A link that ends meanwhile needs none.
     pub(crate) async fn respond(&self, name: &str, to: u64, response: Result<Draft, EncodeError>) {
-        let checked = response.and_then(|draft| self.fits(&draft).map(|()| draft));
-        let draft = checked.or_else(|error| {
-            let error = format!("The answer to {name}_request cannot be sent: {error}");
-            error_response(name, to, &error)
-        });
-        if let Ok(draft) = draft
+        if let Some(draft) = self.sendable(name, to, response)
             && let Ok(room) = self.room_for(&draft).await
         {
             let _ = self.queue(draft, room, Sort::Answer);
         }
     }
 
+    /// The response, or an error that says why it cannot be sent.
+    fn sendable(&self, name: &str, to: u64, response: Result<Draft, EncodeError>) -> Option<Draft> {
+        let checked = response.and_then(|draft| self.fits(&draft).map(|()| draft));
+        let draft = checked.or_else(|error| {
+            let error = format!("The answer to {name}_request cannot be sent: {error}");
+            error_response(name, to, &error)
+        });
+        draft.ok()
+    }
+
     /// Queues an answer now, when there is room for it; gives it back when there is none. A link
     /// that ends meanwhile needs none.
-    pub(crate) fn try_queue(&self, draft: Draft) -> Result<(), Draft> {
+    pub(crate) fn try_queue(&self, draft: Option<Draft>) -> Result<(), Draft> {
+        let Some(draft) = draft else { return Ok(()) };
         let bytes = u32::try_from(draft.bytes()).unwrap_or(u32::MAX);
         match self.room.try_acquire_many(bytes) {
             Ok(room) => {
@@ -206,10 +254,12 @@ impl Shared {
         permits(&self.room, bytes).await.map_err(|_| Refused::Closed)
     }
 
-    /// The next frame for the socket; its room is free again.
+    /// The next frame for the socket; in plain its room is free again.
     pub(crate) fn next_to_write(&self) -> Option<Text> {
         let (text, room) = self.stream().session.next_to_write()?;
-        self.room.add_permits(room);
+        if room > 0 {
+            self.room.add_permits(room);
+        }
         Some(text)
     }
 
@@ -326,11 +376,18 @@ impl Shared {
         RequestError::Closed { delivery, closed: self.why_closed() }
     }
 
-    /// Hands a response to whoever waits for it.
-    pub(crate) fn complete(&self, seq: u64, outcome: Result<Answer, RemoteError>) {
-        if !self.pending.complete(seq, outcome.map_err(RequestError::Remote)) {
-            self.ignored_responses.fetch_add(1, Ordering::Relaxed);
-        }
+    /// Hands a response to whoever waits for it; says whether anybody does.
+    pub(crate) fn complete(&self, seq: u64, outcome: Result<Answer, RemoteError>) -> bool {
+        self.pending.complete(seq, outcome.map_err(RequestError::Remote))
+    }
+
+    /// Reads an answer; one that turns out to be no frame ends the link.
+    pub(crate) fn read_answer<T>(
+        &self,
+        answer: &Answer,
+        read: impl Fn(&str) -> Result<T, DecodeError>,
+    ) -> Result<T, RequestError> {
+        answer.read(read, |fault| self.ask_to_close(malformed(fault)))
     }
 
     pub(crate) fn ignore_event(&self) {
@@ -383,9 +440,12 @@ impl Shared {
     }
 
     pub(super) fn set_handling(&self, requests: usize) {
-        self.handling.store(requests, Ordering::SeqCst);
-        if requests == 0 {
-            self.pending.look_again();
+        // Only a change is worth a look: who looks runs on the task that calls this.
+        if self.handling.load(Ordering::SeqCst) != requests {
+            self.handling.store(requests, Ordering::SeqCst);
+            if requests == 0 {
+                self.pending.look_again();
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use crate::transport::{Incoming, Outgoing, Traffic, Transport};
 use crate::wire::Text;
 
 /// Messages that are read before what they led to is written.
-const BURST: u32 = 64;
+const BURST: u32 = 256;
 
 /// The transport as the driver uses it: reads and writes at the same time, and neither waits for
 /// the other.
@@ -64,7 +64,11 @@ impl<T: Transport> Socket<T> {
 
     /// What comes next. Cancel safe: everything that is under way is kept here.
     pub(crate) async fn next(&mut self, shared: &Shared) -> Event {
-        poll_fn(|cx| self.poll(cx, shared)).await
+        poll_fn(|cx| {
+            shared.wake_with(cx.waker());
+            self.poll(cx, shared)
+        })
+        .await
     }
 
     /// Shows the peer a sign of life that it answers or that acknowledges what it sent.
@@ -101,8 +105,8 @@ impl<T: Transport> Socket<T> {
         self.unflushed || !shared.is_idle()
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, shared: &Shared) -> Poll<Event> {
-        shared.wake_with(cx.waker());
+    /// The same as a poll, by a task that `shared` wakes.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, shared: &Shared) -> Poll<Event> {
         if matches!(self.farewell, Farewell::No) && shared.close_asked().is_some() {
             return Poll::Ready(Event::CloseAsked);
         }
@@ -148,16 +152,19 @@ impl<T: Transport> Socket<T> {
         cx: &mut Context<'_>,
         shared: &Shared,
     ) -> Poll<Result<(), TransportError>> {
-        while self.first.is_some() || self.sign_due || !shared.is_idle() {
+        loop {
             ready!(self.transport.poll_ready(cx))?;
-            self.unflushed = true;
-            if let Some(text) = self.first.take() {
-                self.transport.send(Outgoing::Text(text))?;
+            let next = if let Some(text) = self.first.take() {
+                Outgoing::Text(text)
             } else if mem::take(&mut self.sign_due) {
-                self.transport.send(shared.sign_of_life())?;
+                shared.sign_of_life()
             } else if let Some(text) = shared.next_to_write() {
-                self.transport.send(Outgoing::Text(text))?;
-            }
+                Outgoing::Text(text)
+            } else {
+                break;
+            };
+            self.unflushed = true;
+            self.transport.send(next)?;
         }
         if let Farewell::Due(code, reason) = &self.farewell {
             ready!(self.transport.poll_ready(cx))?;

@@ -96,10 +96,30 @@ impl States {
     ///
     /// Dropped before it is ready, nothing is missed.
     pub async fn next(&mut self) -> Option<LinkState> {
-        if self.receiver.borrow_and_update().end().is_some() {
+        let ended = self.receiver.borrow().end().is_some();
+        // No state comes behind the end, but the end itself may not have been shown yet.
+        if ended && !self.receiver.has_changed().unwrap_or(false) {
             return None;
         }
         self.receiver.changed().await.ok()?;
         Some(self.receiver.borrow_and_update().clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_state_that_came_before_it_was_asked_for_is_shown_once() {
+        let (sender, receiver) = watch::channel(LinkState::Connected);
+        let mut states = States::new(receiver);
+        sender.send_replace(LinkState::Resumed { again: 3 });
+        assert!(matches!(states.next().await, Some(LinkState::Resumed { again: 3 })));
+        sender.send_replace(LinkState::of_end(Closed::lost("gone")));
+        assert!(matches!(states.next().await, Some(LinkState::Lost(_))));
+        assert!(states.next().await.is_none());
+        // Who comes after the end waits for nothing.
+        assert!(States::new(sender.subscribe()).next().await.is_none());
     }
 }

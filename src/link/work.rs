@@ -1,17 +1,18 @@
 //! What a link does with what comes in, and when it is over.
 
+use std::mem;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 
-use super::inbox::{Inbox, QueuedEvent};
-use super::pending::Answer;
+use super::inbox::{Asker, Inbox, panicked};
+use super::pending::{Answer, Proof};
 use super::recover::Break;
-use super::router::RequestRoute;
 use super::socket::{Event, Socket};
 use super::{Link, error_response};
 use crate::close::{CloseCode, Closed, ClosedBy, Reason};
@@ -22,6 +23,9 @@ use crate::wire::{
     Class, Close, Frame, Heartbeat, PREPARE_DISCONNECT, Response, Text, decode, is_name,
 };
 
+/// How many things are done before other tasks get their turn.
+const TURN: u32 = 512;
+
 /// A link's state on the driver's side, without the socket.
 #[derive(Debug)]
 pub(super) struct Work {
@@ -29,6 +33,24 @@ pub(super) struct Work {
     pub(super) inbox: Inbox,
     pub(super) liveness: Liveness,
     pub(super) stage: Stage,
+    /// When the driver's task was polled last: a handler's time counts from here.
+    pub(super) now: Instant,
+    /// The peer should learn how much was received.
+    pub(super) acknowledge: bool,
+}
+
+/// A frame that was only skimmed led to nothing: what it really is must be read.
+struct Doubt;
+
+/// Why no handler of the application's works on a request.
+enum Unhandled {
+    /// Nothing can be answered any more.
+    Dropped,
+    /// The link answers it itself.
+    Own,
+    Refused(String),
+    /// The handler panicked before it began.
+    Panicked,
 }
 
 /// How near its end a link is.
@@ -85,6 +107,38 @@ impl Work {
         }
     }
 
+    /// Handles, reads and writes for as long as there is anything to do, in turn with the other
+    /// tasks of this thread; says how the link ends if it does.
+    pub(super) fn turn<T: Transport>(
+        &mut self,
+        socket: &mut Socket<T>,
+        cx: &mut Context<'_>,
+        link: &Link,
+    ) -> Poll<Closed> {
+        let shared = link.shared();
+        self.now = Instant::now();
+        for _ in 0..TURN {
+            shared.set_handling(self.inbox.running());
+            // What has been received comes before what is still to be read.
+            if self.inbox.poll_work(cx, link).is_ready() {
+                continue;
+            }
+            let end = match ready!(socket.poll(cx, shared)) {
+                Event::Incoming(incoming) => self.receive(incoming),
+                Event::Fault(error) => Some(self.fault(&error)),
+                Event::CloseAsked => shared.close_asked().cloned(),
+            };
+            if let Some(closed) = end {
+                return Poll::Ready(closed);
+            }
+            if mem::take(&mut self.acknowledge) {
+                socket.show_life();
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
     /// Takes what came; says how the link ends if it does.
     pub(super) fn receive(&mut self, incoming: Incoming) -> Option<Closed> {
         match incoming {
@@ -98,49 +152,76 @@ impl Work {
         }
     }
 
+    /// A frame's data is looked at once, by the reader of its own type. When that stumbles, or when
+    /// nobody reads it, the frame is read again as a whole to see whether it is one.
     fn message(&mut self, text: &Text) -> Option<Closed> {
+        let mut known = None;
+        if let Some(frame) = Frame::skim(text.as_str()) {
+            let seq = match self.number(&frame, text) {
+                Ok(Some(seq)) => seq,
+                Ok(None) => return None,
+                Err(closed) => return Some(closed),
+            };
+            match self.take(text, &frame, seq, Proof::Skimmed) {
+                Ok(end) => return end,
+                Err(Doubt) => known = Some(seq),
+            }
+        }
         let frame = match Frame::read(text.as_str()) {
             Ok(frame) => frame,
             Err(error) => return Some(malformed(error)),
         };
-        let resumes = self.link.shared().resumes();
-        if resumes && frame.kind == Heartbeat::TYPE {
+        if known.is_none() && frame.kind == Heartbeat::TYPE && self.link.shared().resumes() {
             return self.heartbeat(&frame);
         }
-        let seq = match frame.numbered() {
-            Ok(seq) => seq,
-            Err(error) => return Some(malformed(error)),
+        let seq = match known.map_or_else(|| self.number(&frame, text), |seq| Ok(Some(seq))) {
+            Ok(Some(seq)) => seq,
+            Ok(None) => return None,
+            Err(closed) => return Some(closed),
         };
-        let taken = self.link.shared().with_session(|session| session.receive(seq, text.len()));
+        self.take(text, &frame, seq, Proof::Read).unwrap_or(None)
+    }
+
+    /// The frame's number, `None` for one that came before.
+    fn number(&mut self, frame: &Frame<'_>, text: &Text) -> Result<Option<u64>, Closed> {
+        let seq = frame.numbered().map_err(malformed)?;
+        let (taken, due) = self.link.shared().with_session(|session| {
+            (session.receive(seq, text.len()), session.is_acknowledgement_due())
+        });
+        self.acknowledge |= due;
         match taken {
-            Ok(Taken::New) => {}
-            Ok(Taken::Again) => return None,
-            Err(error) => return Some(malformed(error)),
+            Ok(Taken::New) => Ok(Some(seq)),
+            Ok(Taken::Again) => Ok(None),
+            Err(error) => Err(malformed(error)),
         }
+    }
+
+    /// Takes a frame; says how the link ends if it does.
+    fn take(
+        &mut self,
+        text: &Text,
+        frame: &Frame<'_>,
+        seq: u64,
+        proof: Proof,
+    ) -> Result<Option<Closed>, Doubt> {
         match frame.class() {
-            Class::Response(_) => self.response(text, &frame),
-            Class::Request(_) if self.stage == Stage::Closing => {}
-            Class::Request(name) if !is_name(name) => {
-                return Some(malformed("a request type that no response type fits"));
-            }
-            Class::Request(PREPARE_DISCONNECT) if resumes => {
-                return self.prepare_disconnect(seq, text.len());
-            }
-            Class::Request(name) => return self.request(name, seq, &frame, text.len()),
-            Class::Event(name) => return self.event(name, text, &frame),
+            Class::Response(_) => self.response(text, frame, proof)?,
+            Class::Event(name) => return self.event(name, text, frame, proof),
+            Class::Request(name) => return self.request(name, seq, frame, text.len(), proof),
+            Class::Protocol(_) if proof == Proof::Skimmed => return Err(Doubt),
             Class::Protocol(Close::TYPE) => {
                 self.stage = Stage::Disconnecting;
-                return Some(self.close(&frame));
+                return Ok(Some(self.close(frame)));
             }
             Class::Protocol(kind) => {
-                return Some(malformed(format_args!("unexpected type {kind:?} after ready")));
+                return Ok(Some(malformed(format_args!("unexpected type {kind:?} after ready"))));
             }
         }
-        None
+        Ok(None)
     }
 
     fn heartbeat(&mut self, frame: &Frame<'_>) -> Option<Closed> {
-        let fault = match decode::<Heartbeat>(frame.data.get()) {
+        let fault = match decode::<Heartbeat>(frame.data) {
             Ok(heartbeat) => match self.link.shared().acknowledged(heartbeat.seq) {
                 Ok(()) => return None,
                 Err(error) => error.to_string(),
@@ -150,34 +231,53 @@ impl Work {
         Some(Closed::local(CloseCode::PROTOCOL, format!("Invalid heartbeat: {fault}")))
     }
 
-    fn response(&mut self, text: &Text, frame: &Frame<'_>) {
+    fn response(&mut self, text: &Text, frame: &Frame<'_>, proof: Proof) -> Result<(), Doubt> {
         let shared = self.link.shared();
+        if proof == Proof::Skimmed {
+            let seq = Response::skim(frame.data).ok_or(Doubt)?;
+            let answer = Answer::new(text, frame.data, proof);
+            return if shared.complete(seq, Ok(answer)) { Ok(()) } else { Err(Doubt) };
+        }
         match Response::read(frame.data) {
             Ok(response) => {
                 let outcome = match response.error() {
                     Some(error) => Err(RemoteError::new(&error)),
-                    None => Ok(Answer::new(text, frame.data.get())),
+                    None => Ok(Answer::new(text, frame.data, proof)),
                 };
-                shared.complete(response.seq, outcome);
+                if !shared.complete(response.seq, outcome) {
+                    shared.ignore_response();
+                }
             }
             Err(error) => {
                 tracing::debug!(kind = %frame.kind, %error, "ignored a response to nothing");
                 shared.ignore_response();
             }
         }
+        Ok(())
     }
 
-    fn request(&mut self, name: &str, seq: u64, frame: &Frame<'_>, bytes: usize) -> Option<Closed> {
-        match self.start_request(name, seq, frame, bytes) {
-            Ok(handler) => {
-                self.inbox.add_request(handler, bytes);
-                None
+    fn request(
+        &mut self,
+        name: &str,
+        seq: u64,
+        frame: &Frame<'_>,
+        bytes: usize,
+        proof: Proof,
+    ) -> Result<Option<Closed>, Doubt> {
+        let error = match self.start_request(name, seq, frame, bytes) {
+            Ok(()) => return Ok(None),
+            // The data has been read before.
+            Err(Unhandled::Panicked) => panicked(name),
+            Err(_) if proof == Proof::Skimmed => return Err(Doubt),
+            Err(Unhandled::Dropped) => return Ok(None),
+            Err(Unhandled::Own) => return Ok(self.prepare_disconnect(seq, bytes)),
+            Err(Unhandled::Refused(_)) if !is_name(name) => {
+                return Ok(Some(malformed("a request type that no response type fits")));
             }
-            Err(error) => {
-                tracing::debug!(name, error, "answered a request with an error");
-                self.refuse(name, seq, &error)
-            }
-        }
+            Err(Unhandled::Refused(error)) => error,
+        };
+        tracing::debug!(name, error, "answered a request with an error");
+        Ok(self.refuse(name, seq, &error))
     }
 
     /// The peer wants to end the link gracefully: whatever close comes now is meant.
@@ -201,7 +301,7 @@ impl Work {
     /// Answers a request with an error: at once, or when there is room.
     fn refuse(&mut self, name: &str, seq: u64, error: &str) -> Option<Closed> {
         let shared = Arc::clone(self.link.shared());
-        let refused = error_response(name, seq, error).map(|draft| shared.try_queue(draft));
+        let refused = error_response(name, seq, error).map(|draft| shared.try_queue(Some(draft)));
         let Ok(Err(draft)) = refused else { return None };
         let (name, bytes) = (name.to_owned(), draft.bytes());
         let response = async move { shared.respond(&name, seq, Ok(draft)).await };
@@ -209,56 +309,85 @@ impl Work {
     }
 
     fn start_request(
-        &self,
+        &mut self,
         name: &str,
         seq: u64,
         frame: &Frame<'_>,
         bytes: usize,
-    ) -> Result<BoxFuture<'static, ()>, String> {
-        let shared = self.link.shared();
+    ) -> Result<(), Unhandled> {
+        let link = &self.link;
+        let shared = link.shared();
+        if self.stage == Stage::Closing {
+            return Err(Unhandled::Dropped);
+        }
+        if name == PREPARE_DISCONNECT && shared.resumes() {
+            return Err(Unhandled::Own);
+        }
         let (peer, us) = (shared.peer().role, shared.us());
-        let routes = self.inbox.routes();
+        let refused = |error: String| Err(Unhandled::Refused(error));
+        let routes = Arc::clone(self.inbox.routes());
         let Some(route) = routes.request(name) else {
-            return Err(format!("No handler for {name}_request on this {us}"));
+            return refused(format!("No handler for {name}_request on this {us}"));
         };
         if !route.direction.allows(peer, us) {
             let allowed = route.direction;
-            return Err(format!("{name}_request goes {allowed}, and this link goes {peer}→{us}"));
+            return refused(format!(
+                "{name}_request goes {allowed}, and this link goes {peer}→{us}"
+            ));
         }
         let config = shared.config();
-        if self.inbox.running() >= config.handlers || self.inbox.bytes() + bytes > config.inbox {
-            return Err(format!("busy: {} requests are being handled", self.inbox.running()));
+        let running = self.inbox.running();
+        if running >= config.handlers || self.inbox.bytes() + bytes > config.inbox {
+            return refused(format!("busy: {running} requests are being handled"));
         }
-        let limit = route.timeout.unwrap_or(config.request_timeout);
-        let deadline = Instant::now().checked_add(limit);
-        let call = || (route.call)(self.link.clone(), deadline, seq, frame.data.get());
+        let deadline = self.now.checked_add(route.timeout.unwrap_or(config.request_timeout));
+        let call = || (route.call)(link.clone(), deadline, seq, frame.data);
         match std::panic::catch_unwind(AssertUnwindSafe(call)) {
-            Ok(Ok(handler)) => Ok(answering(self.link.clone(), route, seq, handler)),
-            Ok(Err(error)) => Err(format!("Validation failed for {name}_request: {error}")),
-            Err(_) => Err(panicked(name)),
+            Ok(Ok(handler)) => {
+                let asker = Asker { link: link.clone(), name: route.name, seq };
+                self.inbox.add_request(handler, asker, bytes);
+                Ok(())
+            }
+            Ok(Err(error)) => refused(format!("Validation failed for {name}_request: {error}")),
+            Err(_) => Err(Unhandled::Panicked),
         }
     }
 
-    fn event(&mut self, name: &str, text: &Text, frame: &Frame<'_>) -> Option<Closed> {
+    fn event(
+        &mut self,
+        name: &str,
+        text: &Text,
+        frame: &Frame<'_>,
+        proof: Proof,
+    ) -> Result<Option<Closed>, Doubt> {
         let shared = self.link.shared();
         let (peer, us) = (shared.peer().role, shared.us());
         let route = self.inbox.routes().event(name);
-        if !route.is_some_and(|route| route.direction.allows(peer, us)) {
-            tracing::debug!(name, from = %peer, "ignored an event without a handler for it");
-            shared.ignore_event();
-            return None;
-        }
-        if self.inbox.bytes() + text.len() > shared.config().inbox {
+        let wanted = route.is_some_and(|route| route.direction.allows(peer, us));
+        if wanted && self.inbox.bytes() + text.len() > shared.config().inbox {
             let reason = "The inbox is full: events come faster than they are handled";
-            return Some(Closed::local(CloseCode::POLICY, reason));
+            return Ok(Some(Closed::local(CloseCode::POLICY, reason)));
         }
-        let data = text.range_of(frame.data.get());
-        self.inbox.add_event(QueuedEvent { text: text.clone(), name: name.into(), data });
-        None
+        if wanted && self.inbox.is_free_for_event() {
+            match self.inbox.start_event(&self.link, name, frame.data, text.len()) {
+                Ok(()) => return Ok(None),
+                Err(_) if proof == Proof::Skimmed => return Err(Doubt),
+                Err(error) => tracing::debug!(name, %error, "ignored an event with wrong data"),
+            }
+        } else if proof == Proof::Skimmed {
+            return Err(Doubt);
+        } else if wanted {
+            self.inbox.add_event(name, text, frame.data);
+            return Ok(None);
+        } else {
+            tracing::debug!(name, from = %peer, "ignored an event without a handler for it");
+        }
+        shared.ignore_event();
+        Ok(None)
     }
 
     fn close(&self, frame: &Frame<'_>) -> Closed {
-        match decode::<Close>(frame.data.get()) {
+        match decode::<Close>(frame.data) {
             Ok(close) => Closed::remote(CloseCode::NO_STATUS, close.reason),
             Err(_) => malformed("`close` without a reason"),
         }
@@ -290,29 +419,7 @@ impl Work {
     }
 }
 
-/// A request's handler to the end, also when that is a panic.
-fn answering(
-    link: Link,
-    route: &RequestRoute,
-    seq: u64,
-    handler: BoxFuture<'static, ()>,
-) -> BoxFuture<'static, ()> {
-    let name = route.name;
-    async move {
-        if AssertUnwindSafe(handler).catch_unwind().await.is_err() {
-            let response = error_response(name, seq, &panicked(name));
-            link.shared().respond(name, seq, response).await;
-        }
-    }
-    .boxed()
-}
-
-fn panicked(name: &str) -> String {
-    tracing::error!(name, "the handler of a request panicked");
-    format!("The handler of {name}_request panicked")
-}
-
-fn malformed(fault: impl std::fmt::Display) -> Closed {
+pub(super) fn malformed(fault: impl std::fmt::Display) -> Closed {
     Closed::local(CloseCode::PROTOCOL, format!("{}: {fault}", Reason::MALFORMED))
 }
 

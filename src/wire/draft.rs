@@ -10,6 +10,7 @@ use super::text::Text;
 
 /// The longest head before the type: `{"seq":` and the digits of a `u64`.
 const HEAD: usize = 7 + 20;
+const BEFORE_SEQ: &[u8] = br#"{"seq":"#;
 const BEFORE_TYPE: &[u8] = br#","type":""#;
 const BEFORE_DATA: &[u8] = br#"","data":"#;
 
@@ -71,7 +72,8 @@ impl Draft {
         data: &(impl Serialize + ?Sized),
     ) -> Result<Self, EncodeError> {
         let mut buffer = head(name, "_response")?;
-        buffer.extend_from_slice(format!(r#"{{"seq":{to}"#).as_bytes());
+        buffer.extend_from_slice(BEFORE_SEQ);
+        buffer.extend_from_slice(digits(to, &mut [0; 20]));
         let body = buffer.len();
         write_json(&mut buffer, data)?;
         match &buffer[body..] {
@@ -119,7 +121,7 @@ impl Draft {
     fn finish(mut buffer: Vec<u8>) -> Result<Self, EncodeError> {
         buffer.push(b'}');
         // The frame's own object is one level, and its bracket is not written yet.
-        if str::from_utf8(&buffer[HEAD..]).is_ok_and(|text| too_deep(text, MAX_DEPTH - 1)) {
+        if too_deep(&buffer[HEAD..], MAX_DEPTH - 1) {
             return Err(EncodeError::TooDeep);
         }
         Ok(Self { buffer })
@@ -132,12 +134,12 @@ impl Draft {
 
     /// The finished frame. Without a number, `seq` is `null`.
     pub fn number(mut self, seq: Option<u64>) -> Text {
-        let head = match seq {
-            Some(seq) => format!(r#"{{"seq":{seq}"#),
-            None => r#"{"seq":null"#.to_owned(),
-        };
-        let start = HEAD - head.len();
-        self.buffer[start..HEAD].copy_from_slice(head.as_bytes());
+        let mut space = [0; 20];
+        let seq = seq.map_or(&b"null"[..], |seq| digits(seq, &mut space));
+        let after = HEAD - seq.len();
+        let start = after - BEFORE_SEQ.len();
+        self.buffer[start..after].copy_from_slice(BEFORE_SEQ);
+        self.buffer[after..HEAD].copy_from_slice(seq);
         // JSON as serde_json writes it is UTF-8.
         Text::new(Bytes::from(self.buffer).slice(start..)).unwrap_or_else(|_| Text::from(""))
     }
@@ -160,6 +162,19 @@ fn head(name: &str, ending: &str) -> Result<Vec<u8>, EncodeError> {
         buffer.extend_from_slice(part);
     }
     Ok(buffer)
+}
+
+/// The decimal digits of `number`.
+fn digits(mut number: u64, space: &mut [u8; 20]) -> &[u8] {
+    let mut start = space.len();
+    loop {
+        start -= 1;
+        space[start] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return &space[start..];
+        }
+    }
 }
 
 fn write_json(buffer: &mut Vec<u8>, data: &(impl Serialize + ?Sized)) -> Result<(), EncodeError> {

@@ -1,24 +1,26 @@
 use std::fmt;
 use std::ops::Range;
-use std::str::{self, Utf8Error};
+use std::str::Utf8Error;
 
 use bytes::Bytes;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 /// The text of one message: UTF-8, shared, cheap to clone and to cut a part from.
+///
+/// Inside is the WebSocket library's own string. It passes to a socket and back as it is, and it
+/// lends its text without looking at every byte again.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Text(Bytes);
+pub struct Text(Utf8Bytes);
 
 impl Text {
     /// Takes `bytes` when they are UTF-8.
     pub fn new(bytes: Bytes) -> Result<Self, Utf8Error> {
-        str::from_utf8(&bytes)?;
-        Ok(Self(bytes))
+        Ok(Self(Utf8Bytes::try_from(bytes)?))
     }
 
     /// The text.
     pub fn as_str(&self) -> &str {
-        // Checked when the value was made; the bytes cannot change.
-        str::from_utf8(&self.0).unwrap_or_default()
+        self.0.as_str()
     }
 
     /// The length in bytes.
@@ -33,17 +35,25 @@ impl Text {
 
     /// The bytes of the text, without a copy.
     pub fn into_bytes(self) -> Bytes {
+        self.0.into()
+    }
+
+    pub(crate) fn from_utf8(text: Utf8Bytes) -> Self {
+        Self(text)
+    }
+
+    pub(crate) fn into_utf8(self) -> Utf8Bytes {
         self.0
     }
 
     /// The same text with memory of its own: a part keeps the whole that it was cut from.
     pub(crate) fn detached(&self) -> Self {
-        Self(Bytes::copy_from_slice(&self.0))
+        self.as_str().into()
     }
 
     /// Where `part`, a slice of this text, stands in it.
     pub(crate) fn range_of(&self, part: &str) -> Range<usize> {
-        let start = (part.as_ptr() as usize).saturating_sub(self.0.as_ptr() as usize);
+        let start = (part.as_ptr() as usize).saturating_sub(self.as_str().as_ptr() as usize);
         start..start + part.len()
     }
 
@@ -61,7 +71,7 @@ impl From<String> for Text {
 
 impl From<&str> for Text {
     fn from(text: &str) -> Self {
-        Self(Bytes::copy_from_slice(text.as_bytes()))
+        Self(text.into())
     }
 }
 

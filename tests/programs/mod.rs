@@ -1,9 +1,11 @@
 //! Runs the examples as people run them: real processes, real sockets, and no wait without end.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
+pub mod cable;
+
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -69,7 +71,20 @@ pub struct Program {
 
 impl Program {
     pub fn start(mut command: Command) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(Stdio::null());
+        Self::spawn(command)
+    }
+
+    /// The same, with a pipe to its stdin.
+    pub fn start_with_stdin(mut command: Command) -> (Self, ChildStdin) {
+        command.stdin(Stdio::piped());
+        let mut program = Self::spawn(command);
+        let stdin = program.child.stdin.take().expect("it has been piped");
+        (program, stdin)
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the example is built");
         let out = Said::read(child.stdout.take().unwrap());
         let err = Said::read(child.stderr.take().unwrap());

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Number;
 use serde_json::value::RawValue;
 
-use crate::catalog::{Unshown, raw_object};
+use crate::catalog::fields::{Unshown, raw_object};
 use crate::message::{Direction, Event, Request};
 
 /// `statistics_exporter:get_metrics`: asks a slave for the metrics of itself and its instances.
@@ -22,7 +22,7 @@ pub struct GetMetricsResponse {
 
 impl Request for GetMetrics {
     const NAME: &'static str = "statistics_exporter:get_metrics";
-    const DIRECTION: Direction = Direction::MASTER_TO_SLAVE;
+    const DIRECTION: Direction = Direction::MASTER_TO_SLAVE.and(Direction::SLAVE_TO_INSTANCE);
     type Response = GetMetricsResponse;
 }
 
@@ -66,7 +66,9 @@ pub struct InstanceOutput {
 
 impl Event for InstanceOutput {
     const NAME: &'static str = "instance_output";
-    const DIRECTION: Direction = Direction::SLAVE_TO_MASTER.and(Direction::MASTER_TO_CONTROL);
+    const DIRECTION: Direction = Direction::INSTANCE_TO_SLAVE
+        .and(Direction::SLAVE_TO_MASTER)
+        .and(Direction::MASTER_TO_CONTROL);
 }
 
 /// A line of a game server's output, taken apart.

@@ -67,7 +67,13 @@ fn the_list_is_the_table_of_the_wire() {
         .iter()
         .map(|entry| {
             let kind = if entry.kind == Kind::Request { "R" } else { "E" };
-            format!("{kind} {} {}", entry.name, entry.direction)
+            let routed = match entry.routing {
+                Routing::None => "",
+                Routing::ToInstance => " to the instance",
+                Routing::ToMaster => " to the master",
+                Routing::ToInstances => " to all instances",
+            };
+            format!("{kind} {} {}{routed}", entry.name, entry.direction)
         })
         .collect();
     let table = [
@@ -78,15 +84,15 @@ fn the_list_is_the_table_of_the_wire() {
         "R get_instance_config control→master",
         "R set_instance_config_field control→master",
         "R assign_instance_command control→master",
-        "R assign_instance master→slave",
-        "R start_instance master→slave, control→master",
-        "R create_save master→slave, control→master",
-        "R stop_instance master→slave, control→master",
-        "R delete_instance master→slave, control→master",
-        "R send_rcon master→slave, control→master",
-        "R statistics_exporter:get_metrics master→slave",
+        "R assign_instance master→slave to the instance",
+        "R start_instance master→slave, control→master, slave→instance to the instance",
+        "R create_save master→slave, control→master, slave→instance to the instance",
+        "R stop_instance master→slave, control→master, slave→instance to the instance",
+        "R delete_instance master→slave, control→master to the instance",
+        "R send_rcon master→slave, control→master, slave→instance to the instance",
+        "R statistics_exporter:get_metrics master→slave, slave→instance",
         "E update_instances slave→master",
-        "E instance_output slave→master, master→control",
+        "E instance_output slave→master, master→control, instance→slave to the master",
     ];
     assert_eq!(lines, table);
     assert!(!StartInstance::DIRECTION.allows(Role::Slave, Role::Master));

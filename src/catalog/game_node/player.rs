@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{CodeResponse, RequestFrom};
-use crate::catalog::{Unshown, raw_object};
+use crate::catalog::fields::{Unshown, raw_object};
 use crate::message::{Direction, Event, Request};
 
 /// `join_queue`: a player wants to play a game.
@@ -134,6 +134,10 @@ pub struct NodeEntry {
     pub name: String,
     /// Whether it has a link now.
     pub connected: bool,
+    /// While it has lost its socket: for how many milliseconds its session is still held. It counts
+    /// as connected meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resuming_ms: Option<u64>,
     /// What it does; `idle` while it is not connected.
     pub state: NodeState,
     /// The player that has the node; null when none. None has it while it only clears away a game

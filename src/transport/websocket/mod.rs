@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode as WireCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{self, Error, Message, Utf8Bytes, error::ProtocolError};
+use tokio_tungstenite::tungstenite::{self, Error, Message, error::ProtocolError};
 
 use super::{Incoming, Outgoing, Traffic, Transport, TransportError};
 use crate::close::{CloseCode, Reason};
@@ -139,7 +139,7 @@ impl<S: Stream> WebSocket<S> {
                 self.reading = Reading::Discarding;
                 return Err(TransportError::TooLong { limit: self.limit });
             }
-            Message::Text(text) => Incoming::Text(to_text(text)),
+            Message::Text(text) => Incoming::Text(Text::from_utf8(text)),
             Message::Binary(_) | Message::Frame(_) => Incoming::Binary,
             Message::Ping(_) | Message::Pong(_) => Incoming::Control,
             Message::Close(None) => Incoming::Close(CloseCode::NO_STATUS, Reason::new("")),
@@ -166,17 +166,9 @@ fn config(max_frame: usize) -> WebSocketConfig {
         .max_frame_size(Some(max_frame))
 }
 
-fn to_text(text: Utf8Bytes) -> Text {
-    // The WebSocket library has checked that it is UTF-8.
-    Text::new(Bytes::from(text)).unwrap_or_else(|_| Text::from(""))
-}
-
 fn to_message(message: Outgoing) -> Message {
     match message {
-        Outgoing::Text(text) => {
-            let bytes = Utf8Bytes::try_from(text.into_bytes());
-            Message::Text(bytes.unwrap_or_else(|_| Utf8Bytes::from_static("")))
-        }
+        Outgoing::Text(text) => Message::Text(text.into_utf8()),
         Outgoing::Ping => Message::Ping(Bytes::new()),
         Outgoing::Close(code, reason) => Message::Close(Some(CloseFrame {
             code: WireCode::from(code.0),

@@ -133,6 +133,8 @@ impl Node {
             id,
             name: self.name.clone(),
             connected: state.is_some(),
+            // Who runs the queue knows the sockets.
+            resuming_ms: None,
             state: state.map_or(NodeState::Idle, |state| state.shown()),
             user_id: assignment.filter(|_| !vacant).map(|assignment| assignment.user),
             game_id: assignment.map(|assignment| assignment.game),
