@@ -60,10 +60,7 @@ pub(crate) async fn server<S>(
 
 /// The master's answer to a `resume`.
 pub(crate) fn cont(last_seq: Option<u64>, hold: &Hold, dialect: &Dialect, peer: &Peer) -> Continue {
-<<<<<<< HEAD
-=======
     // The account is `ready`'s alone: Clusterio's controls refuse it here (measured).
->>>>>>> 4ad7fda
     let Offer { timeout, interval, .. } = Offer::to(peer, hold);
     let session_token = dialect.renews_token.then(|| hold.token.clone());
     Continue { last_seq, session_timeout: timeout, heartbeat_interval: interval, session_token }
