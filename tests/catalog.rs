@@ -460,6 +460,18 @@ fn the_programs_own_frames_are_read_and_written_again() {
     assert!(kinds.len() >= 24, "only {kinds:?}");
 }
 
+/// The document has the same table, line by line.
+#[test]
+fn the_document_has_the_table() {
+    let document = include_str!("../docs/protocol.md");
+    let (_, section) = document.split_once("## Catalog `clusterio::session`").expect("the section");
+    let (section, _) = section.split_once("\n## ").expect("a section after it");
+    let lines = |text: &'static str| -> Vec<&str> {
+        text.lines().filter(|line| line.starts_with('|')).collect()
+    };
+    assert_eq!(lines(section), lines(TABLE));
+}
+
 /// The table's reader itself: a type that is read too leniently would make every case above weak.
 #[test]
 fn the_reader_of_the_table_takes_every_mark() {

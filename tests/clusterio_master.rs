@@ -169,11 +169,11 @@ async fn slave_entry(control: &Link) -> Option<SlaveEntry> {
     answer.list.into_iter().find(|slave| slave.id == 7)
 }
 
-fn rcon(command: impl ToString) -> SendRcon {
+fn rcon(command: &(impl ToString + ?Sized)) -> SendRcon {
     SendRcon { instance_id: 44, command: command.to_string() }
 }
 
-fn log(message: impl ToString) -> LogMessage {
+fn log(message: &(impl ToString + ?Sized)) -> LogMessage {
     let (level, message) = ("info".to_owned(), message.to_string());
     LogMessage { info: LogInfo { level, message, more: Default::default() } }
 }
@@ -285,7 +285,7 @@ async fn one_cut(installed: &Path) {
     tokio::time::sleep(Duration::from_millis(1100)).await;
 
     cable.swallow();
-    let long = |n: usize| log(format!("{n}{}", "x".repeat(3000)));
+    let long = |n: usize| log(&format!("{n}{}", "x".repeat(3000)));
     for n in 0..3 {
         slave.event(&long(n)).await.unwrap();
     }
@@ -301,7 +301,7 @@ async fn one_cut(installed: &Path) {
     for n in 3..5 {
         slave.event(&long(n)).await.unwrap();
     }
-    let (asked, handed_on) = (slave.request(&Ping {}), control.request(&rcon(1)));
+    let (asked, handed_on) = (slave.request(&Ping {}), control.request(&rcon(&1)));
     let waiting = tokio::spawn(async { (asked.await, handed_on.await) });
     assert!(slave_entry(&control).await.unwrap().connected);
     cable.mend();
@@ -366,7 +366,7 @@ async fn many_cuts(installed: &Path) {
     let events = async {
         let mut sent = 0;
         while !over.load(Ordering::Relaxed) {
-            slave.event(&log(sent)).await.unwrap();
+            slave.event(&log(&sent)).await.unwrap();
             sent += 1;
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
@@ -377,7 +377,7 @@ async fn many_cuts(installed: &Path) {
         let mut sent = 0;
         while !over.load(Ordering::Relaxed) {
             let asked = sent..sent + 3;
-            let answers = asked.clone().map(|n| link.request(&rcon(n)));
+            let answers = asked.clone().map(|n| link.request(&rcon(&n)));
             for (n, answer) in asked.zip(join_all(answers).await) {
                 assert_eq!(answer.unwrap().result, format!("did {n}"));
             }

@@ -3,9 +3,11 @@
 mod config;
 mod driver;
 mod expiry;
+mod forward;
 mod inbox;
 mod parting;
 mod pending;
+mod receive;
 mod recover;
 mod router;
 mod shared;

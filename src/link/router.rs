@@ -11,7 +11,8 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::Link;
-use crate::error::{ConfigError, DecodeError, RequestError};
+use super::forward::{hand_on, relay};
+use crate::error::{ConfigError, DecodeError};
 use crate::handshake::Peer;
 use crate::message::{Direction, Event, Request};
 use crate::wire::{Draft, decode, is_name};
@@ -180,16 +181,59 @@ impl<S: Send + Sync + 'static> Router<S> {
 
     /// Handles the event `E`. There is nobody to tell of an error: the handler returns nothing.
     #[must_use]
-    pub fn event<E, F, Fut>(mut self, handler: F) -> Self
+    pub fn event<E, F, Fut>(self, handler: F) -> Self
     where
         E: Event,
         F: Fn(E, Ctx<S>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
+        self.add_event::<E>(move |ctx, data| Ok(handler(decode(data)?, ctx).boxed()))
+    }
+
+    /// Hands the event `E` on, unread, to all links that `resolve` names, to each under a number
+    /// of its own. `resolve` is asked when the event's turn has come.
+    ///
+    /// Every target gets the events of one link in the order in which that link sent them. No link
+    /// waits for a target: what has no room in its outbox waits in front of it, in as many bytes
+    /// again as [`Config::outbox`](super::Config::outbox) says. A target for which more comes is
+    /// closed with `The outbox is full: …`, because leaving one event out in silence would be worse;
+    /// the others and the link that the events come from notice nothing. What waits for a target
+    /// is lost when its link ends, like all that was queued.
+    ///
+    /// ```
+    /// use seqlink::catalog::clusterio::session::SaveListUpdate;
+    /// use seqlink::{Ctx, Master, Router};
+    /// # use std::sync::OnceLock;
+    ///
+    /// let router = Router::new(OnceLock::<Master>::new())
+    ///     .forward_event(|_: &SaveListUpdate, ctx: &Ctx<OnceLock<Master>>| {
+    ///         ctx.state().get().map(Master::controls).unwrap_or_default()
+    ///     });
+    /// # let _ = router;
+    /// ```
+    #[must_use]
+    pub fn forward_event<E, F, T>(self, resolve: F) -> Self
+    where
+        E: Event,
+        F: Fn(&E, &Ctx<S>) -> T + Send + Sync + 'static,
+        T: IntoIterator<Item = Link>,
+    {
+        self.add_event::<E>(move |ctx, data| {
+            let unread = serde_json::from_str(data).map_err(|error| DecodeError::new(&error))?;
+            for target in resolve(&decode(data)?, &ctx) {
+                hand_on::<E>(&target, unread);
+            }
+            Ok(std::future::ready(()).boxed())
+        })
+    }
+
+    fn add_event<E: Event>(
+        mut self,
+        handle: impl Fn(Ctx<S>, &str) -> Handled + Send + Sync + 'static,
+    ) -> Self {
         let state = Arc::clone(&self.state);
         let call: EventCall = Box::new(move |link, data| {
-            let ctx = Ctx { state: Arc::clone(&state), link, deadline: None };
-            Ok(handler(decode(data)?, ctx).boxed())
+            handle(Ctx { state: Arc::clone(&state), link, deadline: None }, data)
         });
         let route = EventRoute { direction: E::DIRECTION, call };
         let known = self.routes.events.insert(E::NAME, route).is_some();
@@ -222,11 +266,10 @@ impl<S> Router<S> {
     }
 }
 
-/// A request that is being handled, to the end: its response is queued.
+/// A message that is being handled, to the end: a request's response is queued.
 pub(crate) type Handled = Result<BoxFuture<'static, ()>, DecodeError>;
 type RequestCall = Box<dyn Fn(Link, Option<Instant>, u64, &str) -> Handled + Send + Sync>;
-type EventCall =
-    Box<dyn Fn(Link, &str) -> Result<BoxFuture<'static, ()>, DecodeError> + Send + Sync>;
+type EventCall = Box<dyn Fn(Link, &str) -> Handled + Send + Sync>;
 
 pub(crate) struct RequestRoute {
     pub(crate) name: &'static str,
@@ -299,17 +342,6 @@ async fn finish<R: Request, T: serde::Serialize>(
         Err(error) => super::error_response(R::NAME, seq, error),
     };
     link.shared().answer(R::NAME, seq, write).await;
-}
-
-async fn relay<R: Request>(link: &Link, data: &RawValue) -> Result<Box<RawValue>, String> {
-    let link = match R::TIMEOUT {
-        Some(timeout) => link.timeout(timeout),
-        None => link.clone(),
-    };
-    link.request_raw(R::NAME, data).await.map_err(|error| match error {
-        RequestError::Remote(error) => error.message().to_owned(),
-        other => format!("{} did not answer {}: {other}", link.describe_peer(), R::NAME),
-    })
 }
 
 impl<S> fmt::Debug for Router<S> {

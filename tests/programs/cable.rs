@@ -32,7 +32,7 @@ impl Cable {
         let shared = Arc::clone(&state);
         std::thread::spawn(move || {
             for client in listener.incoming() {
-                connect(client.unwrap(), &shared);
+                connect(&client.unwrap(), &shared);
             }
         });
         Self { address, state }
@@ -79,7 +79,7 @@ impl Cable {
     }
 }
 
-fn connect(client: TcpStream, shared: &Arc<Mutex<State>>) {
+fn connect(client: &TcpStream, shared: &Arc<Mutex<State>>) {
     let mut state = shared.lock().unwrap();
     if !state.whole {
         return;
@@ -87,7 +87,7 @@ fn connect(client: TcpStream, shared: &Arc<Mutex<State>>) {
     // Both are on this machine: this takes no time.
     let Ok(server) = TcpStream::connect(state.target) else { return };
     state.connected += 1;
-    for (from, to, up) in [(&client, &server, true), (&server, &client, false)] {
+    for (from, to, up) in [(client, &server, true), (&server, client, false)] {
         let _ = from.set_nodelay(true);
         state.ends.push(from.try_clone().unwrap());
         let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());

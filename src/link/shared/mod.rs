@@ -1,29 +1,30 @@
 //! What the handles of a link and its driver share.
 
+mod outgoing;
+
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Poll, Waker};
-use std::time::Duration;
 
 use futures::task::AtomicWaker;
 use semver::Version;
-use tokio::sync::{AcquireError, Semaphore, SemaphorePermit, TryAcquireError, watch};
-use tokio::time::timeout_at;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::config::Config;
-use super::pending::{Answer, Limit, Pending, Waiting};
-use super::stream::{Admits, Refused, Sort, Stream};
+use super::forward::Backlog;
+use super::pending::{Answer, Pending};
+use super::stream::{Admits, Stream};
 use super::work::malformed;
-use super::{Ignored, LinkState, error_response};
-use crate::close::{CloseCode, Closed};
-use crate::error::{DecodeError, Delivery, EventError, RemoteError, RequestError};
+use super::{Ignored, LinkState};
+use crate::close::Closed;
+use crate::error::{DecodeError, Delivery, RemoteError, RequestError};
 use crate::handshake::{Agreement, Hold, Peer};
 use crate::message::Role;
 use crate::session::{AckError, Session};
 use crate::transport::Outgoing;
-use crate::wire::{Draft, EncodeError, Heartbeat, Text};
+use crate::wire::{Draft, Heartbeat, Text};
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -45,6 +46,8 @@ pub(crate) struct Shared {
     /// Taken by the one answer that may be written as JSON and wait for room: handlers that are
     /// done would otherwise hold all of theirs.
     answering: Semaphore,
+    /// Events that were handed on to this link and wait for room.
+    backlog: Backlog,
     /// Wakes the driver: there is something to write, or the link shall close.
     driver: AtomicWaker,
     close_asked: OnceLock<Closed>,
@@ -71,6 +74,7 @@ impl Shared {
             slots: Semaphore::new(config.requests_in_flight),
             room: Semaphore::new(config.outbox),
             answering: Semaphore::new(1),
+            backlog: Backlog::default(),
             config,
             driver: AtomicWaker::new(),
             close_asked: OnceLock::new(),
@@ -80,178 +84,6 @@ impl Shared {
             ignored_events: AtomicU64::new(0),
             ignored_responses: AtomicU64::new(0),
         }
-    }
-
-    pub(crate) async fn request(
-        &self,
-        draft: Draft,
-        limit: Option<Duration>,
-    ) -> Result<Answer, RequestError> {
-        self.fits(&draft).map_err(crate::error::SendError::from)?;
-        let limit = self.pending.limit(limit.unwrap_or(self.config.request_timeout));
-        let bytes = u32::try_from(draft.bytes()).unwrap_or(u32::MAX);
-        let free = match (self.slots.try_acquire(), self.room.try_acquire_many(bytes)) {
-            (Ok(slot), Ok(room)) => Some((slot, room)),
-            _ => None,
-        };
-        let (_slot, room) = match free {
-            Some(places) => places,
-            None => self.places(&draft, limit).await?,
-        };
-        let sort = Sort::Message { needed: self.handling() > 0 };
-        let waiting = self.ask(draft, room, sort, limit).ok_or_else(|| self.undelivered())?;
-        match waiting.outcome().await {
-            Some(outcome) => outcome,
-            // The driver was dropped in the middle, with its runtime.
-            None => Err(self.lost(Delivery::Unknown)),
-        }
-    }
-
-    /// Waits for a slot and for room, in turn with whoever waits already.
-    async fn places(
-        &self,
-        draft: &Draft,
-        limit: Limit,
-    ) -> Result<(SemaphorePermit<'_>, SemaphorePermit<'_>), RequestError> {
-        let places = async {
-            let slot = permits(&self.slots, 1).await.map_err(|_| self.undelivered())?;
-            let room = self.room_for(draft).await.map_err(|_| self.undelivered())?;
-            Ok((slot, room))
-        };
-        match self.pending.end_of(limit) {
-            Some(end) => timeout_at(end, places)
-                .await
-                .unwrap_or(Err(RequestError::Timeout { after: limit.after })),
-            None => places.await,
-        }
-    }
-
-    /// Numbers and queues a request. The wait for its answer begins before the frame is queued.
-    pub(super) fn ask(
-        &self,
-        draft: Draft,
-        room: SemaphorePermit<'_>,
-        sort: Sort,
-        limit: Limit,
-    ) -> Option<Waiting<'_>> {
-        let mut stream = self.stream();
-        let queued = stream.send(draft, sort);
-        let (waiting, first) = match &queued {
-            Ok((seq, _)) => {
-                if sort == Sort::Parting {
-                    self.pending.set_parting(*seq);
-                }
-                self.pending.insert(*seq, limit)
-            }
-            Err(_) => (None, false),
-        };
-        drop(stream);
-        self.queued(queued, room).ok()?;
-        if first {
-            // Its timer is to be set.
-            self.driver.wake();
-        }
-        waiting
-    }
-
-    pub(crate) async fn event(&self, draft: Draft) -> Result<(), EventError> {
-        self.fits(&draft).map_err(crate::error::SendError::from)?;
-        let closed = || EventError::Closed(self.why_closed());
-        let room = self.room_for(&draft).await.map_err(|_| closed())?;
-        let sort = Sort::Message { needed: self.handling() > 0 };
-        self.queue(draft, room, sort).map_err(|_| closed())
-    }
-
-    /// Queues the response that `write` makes, when there is room for it: at once, or else, so that
-    /// no more than one answer that waits is kept as JSON, in turn.
-    pub(crate) async fn answer(
-        &self,
-        name: &str,
-        to: u64,
-        write: impl Fn() -> Result<Draft, EncodeError>,
-    ) {
-        // Nobody waits: there is most likely room.
-        if self.answering.available_permits() > 0 {
-            let Err(draft) = self.try_queue(self.sendable(name, to, write())) else { return };
-            drop(draft);
-        }
-        if let Ok(_turn) = permits(&self.answering, 1).await {
-            self.respond(name, to, write()).await;
-        }
-    }
-
-    /// Queues a response, when there is room for it. A link that ends meanwhile needs none.
-    pub(crate) async fn respond(&self, name: &str, to: u64, response: Result<Draft, EncodeError>) {
-        if let Some(draft) = self.sendable(name, to, response)
-            && let Ok(room) = self.room_for(&draft).await
-        {
-            let _ = self.queue(draft, room, Sort::Answer);
-        }
-    }
-
-    /// The response, or an error that says why it cannot be sent.
-    fn sendable(&self, name: &str, to: u64, response: Result<Draft, EncodeError>) -> Option<Draft> {
-        let checked = response.and_then(|draft| self.fits(&draft).map(|()| draft));
-        let draft = checked.or_else(|error| {
-            let error = format!("The answer to {name}_request cannot be sent: {error}");
-            error_response(name, to, &error)
-        });
-        draft.ok()
-    }
-
-    /// Queues an answer now, when there is room for it; gives it back when there is none. A link
-    /// that ends meanwhile needs none.
-    pub(crate) fn try_queue(&self, draft: Option<Draft>) -> Result<(), Draft> {
-        let Some(draft) = draft else { return Ok(()) };
-        let bytes = u32::try_from(draft.bytes()).unwrap_or(u32::MAX);
-        match self.room.try_acquire_many(bytes) {
-            Ok(room) => {
-                let _ = self.queue(draft, room, Sort::Answer);
-                Ok(())
-            }
-            Err(TryAcquireError::NoPermits) => Err(draft),
-            Err(TryAcquireError::Closed) => Ok(()),
-        }
-    }
-
-    fn queue(&self, draft: Draft, room: SemaphorePermit<'_>, sort: Sort) -> Result<(), Refused> {
-        let queued = self.stream().send(draft, sort);
-        self.queued(queued, room)
-    }
-
-    /// The end of every way into the queue: the room is taken, and the driver is woken once for a
-    /// burst.
-    fn queued(
-        &self,
-        queued: Result<(u64, bool), Refused>,
-        room: SemaphorePermit<'_>,
-    ) -> Result<(), Refused> {
-        match queued {
-            Ok((_, was_idle)) => {
-                room.forget();
-                if was_idle {
-                    self.driver.wake();
-                }
-                Ok(())
-            }
-            Err(refused) => {
-                if let Refused::Exhausted = refused {
-                    let reason = "Sequence numbers exhausted";
-                    self.ask_to_close(Closed::local(CloseCode::INTERNAL, reason));
-                }
-                Err(refused)
-            }
-        }
-    }
-
-    fn fits(&self, draft: &Draft) -> Result<(), EncodeError> {
-        let (bytes, limit) = (draft.bytes(), self.config.longest());
-        if bytes > limit { Err(EncodeError::TooLong { bytes, limit }) } else { Ok(()) }
-    }
-
-    pub(super) async fn room_for(&self, draft: &Draft) -> Result<SemaphorePermit<'_>, Refused> {
-        let bytes = u32::try_from(draft.bytes()).unwrap_or(u32::MAX);
-        permits(&self.room, bytes).await.map_err(|_| Refused::Closed)
     }
 
     /// The next frame for the socket; in plain its room is free again.
@@ -430,16 +262,16 @@ impl Shared {
         self.resumes
     }
 
-    pub(super) fn admit_only(&self, admits: Admits) {
+    pub(in crate::link) fn admit_only(&self, admits: Admits) {
         self.stream().admit_only(admits);
     }
 
     /// How many requests of the peer are being handled.
-    pub(super) fn handling(&self) -> usize {
+    pub(in crate::link) fn handling(&self) -> usize {
         self.handling.load(Ordering::SeqCst)
     }
 
-    pub(super) fn set_handling(&self, requests: usize) {
+    pub(in crate::link) fn set_handling(&self, requests: usize) {
         // Only a change is worth a look: who looks runs on the task that calls this.
         if self.handling.load(Ordering::SeqCst) != requests {
             self.handling.store(requests, Ordering::SeqCst);
@@ -449,6 +281,10 @@ impl Shared {
         }
     }
 
+    pub(crate) fn backlog(&self) -> &Backlog {
+        &self.backlog
+    }
+
     pub(crate) fn pending(&self) -> &Pending {
         &self.pending
     }
@@ -456,16 +292,5 @@ impl Shared {
     fn stream(&self) -> MutexGuard<'_, Stream> {
         // Nothing panics while the lock is held.
         self.stream.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Takes `count` permits, in turn with whoever waits already.
-///
-/// What is free is taken without waiting: tokio's own wait is also pending when the task has used
-/// up its share of time, and a handler that is done would then hold its place for nothing.
-async fn permits(from: &Semaphore, count: u32) -> Result<SemaphorePermit<'_>, AcquireError> {
-    match from.try_acquire_many(count) {
-        Ok(permits) => Ok(permits),
-        Err(_) => from.acquire_many(count).await,
     }
 }

@@ -1,0 +1,277 @@
+//! What a link does with a message.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+
+use super::error_response;
+use super::inbox::{Asker, panicked};
+use super::pending::{Answer, Proof};
+use super::stream::Sort;
+use super::work::{Stage, Work, malformed};
+use crate::close::{CloseCode, Closed};
+use crate::error::RemoteError;
+use crate::session::Taken;
+use crate::wire::{
+    Class, Close, Frame, Heartbeat, PREPARE_DISCONNECT, Response, Text, decode, is_name,
+};
+
+/// A frame that was only skimmed led to nothing: what it really is must be read.
+struct Doubt;
+
+/// Why no handler of the application's works on a request.
+enum Unhandled {
+    /// Nothing can be answered any more.
+    Dropped,
+    /// The link answers it itself.
+    Own,
+    Refused(String),
+    /// The handler panicked before it began.
+    Panicked,
+}
+
+impl Work {
+    /// A frame's data is looked at once, by the reader of its own type. When that stumbles, or when
+    /// nobody reads it, the frame is read again as a whole to see whether it is one.
+    pub(super) fn message(&mut self, text: &Text) -> Option<Closed> {
+        let mut known = None;
+        if let Some(frame) = Frame::skim(text.as_str()) {
+            let seq = match self.number(&frame, text) {
+                Ok(Some(seq)) => seq,
+                Ok(None) => return None,
+                Err(closed) => return Some(closed),
+            };
+            match self.take(text, &frame, seq, Proof::Skimmed) {
+                Ok(end) => return end,
+                Err(Doubt) => known = Some(seq),
+            }
+        }
+        let frame = match Frame::read(text.as_str()) {
+            Ok(frame) => frame,
+            Err(error) => return Some(malformed(error)),
+        };
+        if known.is_none() && frame.kind == Heartbeat::TYPE && self.link.shared().resumes() {
+            return self.heartbeat(&frame);
+        }
+        let seq = match known.map_or_else(|| self.number(&frame, text), |seq| Ok(Some(seq))) {
+            Ok(Some(seq)) => seq,
+            Ok(None) => return None,
+            Err(closed) => return Some(closed),
+        };
+        self.take(text, &frame, seq, Proof::Read).unwrap_or(None)
+    }
+
+    /// The frame's number, `None` for one that came before.
+    fn number(&mut self, frame: &Frame<'_>, text: &Text) -> Result<Option<u64>, Closed> {
+        let seq = frame.numbered().map_err(malformed)?;
+        let (taken, due) = self.link.shared().with_session(|session| {
+            (session.receive(seq, text.len()), session.is_acknowledgement_due())
+        });
+        self.acknowledge |= due;
+        match taken {
+            Ok(Taken::New) => Ok(Some(seq)),
+            Ok(Taken::Again) => Ok(None),
+            Err(error) => Err(malformed(error)),
+        }
+    }
+
+    /// Takes a frame; says how the link ends if it does.
+    fn take(
+        &mut self,
+        text: &Text,
+        frame: &Frame<'_>,
+        seq: u64,
+        proof: Proof,
+    ) -> Result<Option<Closed>, Doubt> {
+        match frame.class() {
+            Class::Response(_) => self.response(text, frame, proof)?,
+            Class::Event(name) => return self.event(name, text, frame, proof),
+            Class::Request(name) => return self.request(name, seq, frame, text.len(), proof),
+            Class::Protocol(_) if proof == Proof::Skimmed => return Err(Doubt),
+            Class::Protocol(Close::TYPE) => {
+                self.stage = Stage::Disconnecting;
+                return Ok(Some(self.close(frame)));
+            }
+            Class::Protocol(kind) => {
+                return Ok(Some(malformed(format_args!("unexpected type {kind:?} after ready"))));
+            }
+        }
+        Ok(None)
+    }
+
+    fn heartbeat(&mut self, frame: &Frame<'_>) -> Option<Closed> {
+        let fault = match decode::<Heartbeat>(frame.data) {
+            Ok(heartbeat) => match self.link.shared().acknowledged(heartbeat.seq) {
+                Ok(()) => return None,
+                Err(error) => error.to_string(),
+            },
+            Err(error) => error.to_string(),
+        };
+        Some(Closed::local(CloseCode::PROTOCOL, format!("Invalid heartbeat: {fault}")))
+    }
+
+    fn response(&mut self, text: &Text, frame: &Frame<'_>, proof: Proof) -> Result<(), Doubt> {
+        let shared = self.link.shared();
+        if proof == Proof::Skimmed {
+            let seq = Response::skim(frame.data).ok_or(Doubt)?;
+            let answer = Answer::new(text, frame.data, proof);
+            return if shared.complete(seq, Ok(answer)) { Ok(()) } else { Err(Doubt) };
+        }
+        match Response::read(frame.data) {
+            Ok(response) => {
+                let outcome = match response.error() {
+                    Some(error) => Err(RemoteError::new(&error)),
+                    None => Ok(Answer::new(text, frame.data, proof)),
+                };
+                if !shared.complete(response.seq, outcome) {
+                    shared.ignore_response();
+                }
+            }
+            Err(error) => {
+                tracing::debug!(kind = %frame.kind, %error, "ignored a response to nothing");
+                shared.ignore_response();
+            }
+        }
+        Ok(())
+    }
+
+    fn request(
+        &mut self,
+        name: &str,
+        seq: u64,
+        frame: &Frame<'_>,
+        bytes: usize,
+        proof: Proof,
+    ) -> Result<Option<Closed>, Doubt> {
+        let error = match self.start_request(name, seq, frame, bytes) {
+            Ok(()) => return Ok(None),
+            // The data has been read before.
+            Err(Unhandled::Panicked) => panicked(name),
+            Err(_) if proof == Proof::Skimmed => return Err(Doubt),
+            Err(Unhandled::Dropped) => return Ok(None),
+            Err(Unhandled::Own) => return Ok(self.prepare_disconnect(seq, bytes)),
+            Err(Unhandled::Refused(_)) if !is_name(name) => {
+                return Ok(Some(malformed("a request type that no response type fits")));
+            }
+            Err(Unhandled::Refused(error)) => error,
+        };
+        tracing::debug!(name, error, "answered a request with an error");
+        Ok(self.refuse(name, seq, &error))
+    }
+
+    /// The peer wants to end the link gracefully: whatever close comes now is meant.
+    fn prepare_disconnect(&mut self, seq: u64, bytes: usize) -> Option<Closed> {
+        self.stage = Stage::Disconnecting;
+        let answer = Arc::clone(self.link.shared()).agree_to_disconnect(seq);
+        self.add_answer(answer.boxed(), bytes)
+    }
+
+    /// Takes an answer of `bytes` that waits. Such answers may be as many bytes as the outbox has; a
+    /// peer that asks for more reads none of them.
+    fn add_answer(&mut self, answer: BoxFuture<'static, ()>, bytes: usize) -> Option<Closed> {
+        if self.inbox.waiting_bytes() + bytes > self.link.shared().config().outbox {
+            let reason = "The outbox is full: the peer asks and does not read the answers";
+            return Some(Closed::local(CloseCode::POLICY, reason));
+        }
+        self.inbox.add_answer(answer, bytes);
+        None
+    }
+
+    /// Answers a request with an error: at once, or when there is room.
+    fn refuse(&mut self, name: &str, seq: u64, error: &str) -> Option<Closed> {
+        let shared = Arc::clone(self.link.shared());
+        let refused = error_response(name, seq, error)
+            .map(|draft| shared.try_queue(Some(draft), Sort::Answer));
+        let Ok(Err(draft)) = refused else { return None };
+        let (name, bytes) = (name.to_owned(), draft.bytes());
+        let response = async move { shared.respond(&name, seq, Ok(draft)).await };
+        self.add_answer(response.boxed(), bytes)
+    }
+
+    fn start_request(
+        &mut self,
+        name: &str,
+        seq: u64,
+        frame: &Frame<'_>,
+        bytes: usize,
+    ) -> Result<(), Unhandled> {
+        let link = &self.link;
+        let shared = link.shared();
+        if self.stage == Stage::Closing {
+            return Err(Unhandled::Dropped);
+        }
+        if name == PREPARE_DISCONNECT && shared.resumes() {
+            return Err(Unhandled::Own);
+        }
+        let (peer, us) = (shared.peer().role, shared.us());
+        let refused = |error: String| Err(Unhandled::Refused(error));
+        let routes = Arc::clone(self.inbox.routes());
+        let Some(route) = routes.request(name) else {
+            return refused(format!("No handler for {name}_request on this {us}"));
+        };
+        if !route.direction.allows(peer, us) {
+            let allowed = route.direction;
+            return refused(format!(
+                "{name}_request goes {allowed}, and this link goes {peer}→{us}"
+            ));
+        }
+        let config = shared.config();
+        let running = self.inbox.running();
+        if running >= config.handlers || self.inbox.bytes() + bytes > config.inbox {
+            return refused(format!("busy: {running} requests are being handled"));
+        }
+        let deadline = self.now.checked_add(route.timeout.unwrap_or(config.request_timeout));
+        let call = || (route.call)(link.clone(), deadline, seq, frame.data);
+        match std::panic::catch_unwind(AssertUnwindSafe(call)) {
+            Ok(Ok(handler)) => {
+                let asker = Asker { link: link.clone(), name: route.name, seq };
+                self.inbox.add_request(handler, asker, bytes);
+                Ok(())
+            }
+            Ok(Err(error)) => refused(format!("Validation failed for {name}_request: {error}")),
+            Err(_) => Err(Unhandled::Panicked),
+        }
+    }
+
+    fn event(
+        &mut self,
+        name: &str,
+        text: &Text,
+        frame: &Frame<'_>,
+        proof: Proof,
+    ) -> Result<Option<Closed>, Doubt> {
+        let shared = self.link.shared();
+        let (peer, us) = (shared.peer().role, shared.us());
+        let route = self.inbox.routes().event(name);
+        let wanted = route.is_some_and(|route| route.direction.allows(peer, us));
+        if wanted && self.inbox.bytes() + text.len() > shared.config().inbox {
+            let reason = "The inbox is full: events come faster than they are handled";
+            return Ok(Some(Closed::local(CloseCode::POLICY, reason)));
+        }
+        if wanted && self.inbox.is_free_for_event() {
+            match self.inbox.start_event(&self.link, name, frame.data, text.len()) {
+                Ok(()) => return Ok(None),
+                Err(_) if proof == Proof::Skimmed => return Err(Doubt),
+                Err(error) => tracing::debug!(name, %error, "ignored an event with wrong data"),
+            }
+        } else if proof == Proof::Skimmed {
+            return Err(Doubt);
+        } else if wanted {
+            self.inbox.add_event(name, text, frame.data);
+            return Ok(None);
+        } else {
+            tracing::debug!(name, from = %peer, "ignored an event without a handler for it");
+        }
+        shared.ignore_event();
+        Ok(None)
+    }
+
+    fn close(&self, frame: &Frame<'_>) -> Closed {
+        match decode::<Close>(frame.data) {
+            Ok(close) => Closed::remote(CloseCode::NO_STATUS, close.reason),
+            Err(_) => malformed("`close` without a reason"),
+        }
+    }
+}
