@@ -14,36 +14,49 @@ use common::*;
 use futures::future::join_all;
 use seqlink::{Ctx, Link, Master, Reconnect, Router, Slave};
 
-type Seen = Mutex<Vec<u64>>;
+/// What reached the handlers of one side.
+#[derive(Default)]
+struct Arrived {
+    events: Vec<u64>,
+    requests: Vec<u64>,
+}
+
+type Seen = Mutex<Arrived>;
 
 fn handlers(seen: &Arc<Seen>) -> Router<Seen> {
     async fn on_tick(tick: Tick, ctx: Ctx<Seen>) {
-        ctx.state().lock().unwrap().push(tick.n);
+        ctx.state().lock().unwrap().events.push(tick.n);
     }
     async fn on_echo(echo: Echo, ctx: Ctx<Seen>) -> Result<Echo, String> {
         // Some answers are ready at once, others come from a later turn.
         if echo.text.len().is_multiple_of(2) {
             tokio::task::yield_now().await;
         }
-        ctx.state().lock().unwrap().push(echo.text.len() as u64 + 1_000_000_000);
+        let number = echo.text.split(' ').next().unwrap().parse().unwrap();
+        ctx.state().lock().unwrap().requests.push(number);
         Ok(echo)
     }
     Router::shared(Arc::clone(seen)).event(on_tick).request(on_echo)
 }
 
 /// Sends numbered events and requests until there were enough cuts; says how many of each.
-async fn talk(link: Link, mut dice: Dice, faults: &Faults, cuts: u64) -> u64 {
+async fn talk(link: Link, mut dice: Dice, faults: &Faults, cuts: u64) -> (u64, u64) {
     let link = link.timeout(Duration::from_secs(120));
+    let mut asked = 0;
     for n in 0.. {
         if faults.cuts.load(Ordering::Relaxed) >= cuts {
-            return n;
+            return (n, asked);
         }
         link.event(&Tick { n }).await.unwrap();
-        let text = "x".repeat(dice.roll(600) as usize);
-        let answers = (0..dice.roll(4)).map(|_| link.request(&echo(&text)));
-        for answer in join_all(answers).await {
-            assert_eq!(answer.unwrap().text, text);
-        }
+        let many = dice.roll(4);
+        let texts =
+            (asked..asked + many).map(|id| format!("{id} {:x<1$}", "", dice.roll(600) as usize));
+        let answers = texts.map(|text| {
+            let answer = link.request(&echo(&text));
+            async move { assert_eq!(answer.await.unwrap().text, text) }
+        });
+        join_all(answers).await;
+        asked += many;
         tokio::time::sleep(Duration::from_millis(dice.roll(3))).await;
     }
     unreachable!()
@@ -77,7 +90,8 @@ async fn exactly_once_and_in_order_through_faults() {
         let client = client.config(config.clone()).reconnect(reconnect).router(handlers(&down));
         let client = client.connect().await.unwrap();
         let ours = client.link().await.unwrap();
-        ours.request(&echo("registered")).await.unwrap();
+        ours.request(&echo("0 registered")).await.unwrap();
+        up.lock().unwrap().requests.clear();
         let theirs = master.slave(7).unwrap();
         ends.push((ours, up));
         ends.push((theirs, down));
@@ -93,17 +107,25 @@ async fn exactly_once_and_in_order_through_faults() {
     let sent = sent.unwrap_or_else(|_| panic!("not over in {limit:?}; SEQLINK_SEED={seed}"));
 
     faults.over.store(true, Ordering::Relaxed);
-    for ((link, seen), sent) in ends.iter().zip(sent) {
+    let mut sums = (0, 0);
+    for ((link, seen), (events, requests)) in ends.iter().zip(sent) {
         // Behind everything that was sent: when it is answered, all has arrived.
-        let last = link.timeout(Duration::from_secs(60)).request(&echo("")).await;
+        let last = format!("{requests} the last");
+        let last = link.timeout(Duration::from_secs(60)).request(&echo(&last)).await;
         last.unwrap_or_else(|error| panic!("{error}; SEQLINK_SEED={seed}"));
-        let events = seen.lock().unwrap();
-        let events: Vec<u64> = events.iter().copied().filter(|n| *n < 1_000_000_000).collect();
-        let expected: Vec<u64> = (0..sent).collect();
-        assert!(events == expected, "{} of {sent}; SEQLINK_SEED={seed}", events.len());
+        let mut arrived = seen.lock().unwrap();
+        let expected = |many| (0..many).collect::<Vec<u64>>();
+        let many = arrived.events.len();
+        assert!(arrived.events == expected(events), "{many} of {events}; SEQLINK_SEED={seed}");
+        // Handlers of requests take turns; each was called once.
+        arrived.requests.sort_unstable();
+        let many = arrived.requests.len();
+        let each_once = arrived.requests == expected(requests + 1);
+        assert!(each_once, "{many} of {} requests; SEQLINK_SEED={seed}", requests + 1);
         assert_eq!(link.pending(), 0);
         assert!(link.ended().is_none());
+        sums = (sums.0 + events, sums.1 + requests);
     }
     let cuts = faults.cuts.load(Ordering::Relaxed);
-    println!("{cuts} cuts");
+    println!("{cuts} cuts, {} events and {} requests", sums.0, sums.1);
 }

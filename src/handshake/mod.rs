@@ -202,7 +202,11 @@ impl<'a, T: Transport> Script<'a, T> {
                         transport::send(self.transport, Outgoing::Text(text)).await?;
                     }
                 }
-                transport::send(self.transport, Outgoing::Close(code, reason)).await?;
+                let sent = transport::send(self.transport, Outgoing::Close(code, reason)).await;
+                if !answer {
+                    sent?;
+                }
+                // An answer to a close frame is the WebSocket's own, and goes out as we read.
                 loop {
                     transport::receive(self.transport).await?;
                 }

@@ -121,6 +121,8 @@ impl Driver {
         if cut.by == ClosedBy::Remote {
             // Its close frame is answered, which is no longer this session's matter.
             tokio::spawn(timeout(shared.config().close_timeout, old.hang_up()));
+        } else {
+            drop(old);
         }
         let Some(hold) = shared.hold() else { return Err(cut) };
         let lost = Lost::new(link.clone(), cut, hold);

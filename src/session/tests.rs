@@ -72,6 +72,17 @@ fn what_lies_above_the_peers_last_goes_out_again() {
     assert_eq!(session.send(draft()), Ok(2), "numbering goes on");
 }
 
+/// The peer may have what an earlier socket has carried, whatever the present one has.
+#[test]
+fn what_an_earlier_socket_has_carried_counts_as_written() {
+    let mut session = session();
+    session.send(draft()).unwrap();
+    session.send(draft()).unwrap();
+    session.next_to_write().unwrap();
+    session.resumed(None).unwrap();
+    assert!(session.was_written(1) && !session.was_written(2));
+}
+
 #[test]
 fn a_replayed_frame_is_dropped_and_a_gap_is_a_fault() {
     let mut session = session();

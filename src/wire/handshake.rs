@@ -87,6 +87,7 @@ pub struct Resume {
     /// From [`Ready`], or from the last [`Continue`] that brought one.
     pub session_token: Secret,
     /// The last message that the client has received; `null` for none.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub last_seq: Option<u64>,
 }
 
@@ -95,6 +96,7 @@ pub struct Resume {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Continue {
     /// The last message that the master has received; `null` for none.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub last_seq: Option<u64>,
     /// As in [`Ready`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -116,6 +118,7 @@ pub struct Invalidate {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeat {
     /// The last message that the sender has received; `null` for none.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub seq: Option<u64>,
 }
 

@@ -1,8 +1,12 @@
 //! What several test files need: message types, and a pair of linked peers in memory.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
+pub mod cutting;
+pub mod dialled;
 pub mod faults;
+pub mod line;
 pub mod raw;
+pub mod recorded;
 pub mod scripted;
 pub mod world;
 

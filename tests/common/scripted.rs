@@ -4,7 +4,7 @@ use std::future::poll_fn;
 
 use seqlink::transport::memory::{self, Memory};
 use seqlink::transport::{Incoming, Outgoing, Transport};
-use seqlink::{Link, Master};
+use seqlink::{CloseCode, Link, Master, Reason};
 
 /// A client that shares no code with the library: text in, text out.
 pub struct Scripted(pub Memory);
@@ -27,6 +27,12 @@ impl Scripted {
     pub async fn say(&mut self, text: &str) {
         poll_fn(|cx| self.0.poll_ready(cx)).await.unwrap();
         self.0.send(Outgoing::Text(text.into())).unwrap();
+    }
+
+    /// Sends a close frame.
+    pub async fn close(&mut self, code: u16, reason: &str) {
+        poll_fn(|cx| self.0.poll_ready(cx)).await.unwrap();
+        self.0.send(Outgoing::Close(CloseCode(code), Reason::new(reason))).unwrap();
     }
 
     pub async fn any(&mut self) -> Option<Incoming> {

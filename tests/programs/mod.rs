@@ -91,6 +91,10 @@ impl Program {
         Self { name: format!("{command:?}"), child, out, err }
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn out(&self) -> String {
         self.out.text()
     }

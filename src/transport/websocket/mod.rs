@@ -4,6 +4,7 @@ mod metered;
 mod upgrade;
 
 use std::fmt;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -18,7 +19,7 @@ use tokio_tungstenite::tungstenite::{self, Error, Message, error::ProtocolError}
 use super::{Incoming, Outgoing, Traffic, Transport, TransportError};
 use crate::close::{CloseCode, Reason};
 use crate::error::WebSocketFault;
-use crate::wire::Text;
+use crate::wire::{Dialect, Text};
 use metered::Metered;
 #[cfg(feature = "hyper")]
 pub(crate) use upgrade::switch;
@@ -67,6 +68,39 @@ impl<S: Stream> WebSocket<S> {
         Self::after_upgrade(stream, Vec::new(), Role::Server, max_frame).await
     }
 
+    /// Makes the upgrade as the client, over a byte stream that the application has dialled itself:
+    /// through a tunnel, TLS, or a simulated network. `url` is the master's address, and `sessions`
+    /// asks for this library's own sessions. For
+    /// [`ClientBuilder::connect_by`](crate::ClientBuilder::connect_by), in whose time limit it is.
+    ///
+    /// # Errors
+    ///
+    /// The stream's, and what the server answered when that is no upgrade.
+    pub async fn connect(
+        stream: S,
+        url: &str,
+        max_frame: usize,
+        sessions: bool,
+    ) -> io::Result<Self> {
+        let invalid = |fault| io::Error::new(io::ErrorKind::InvalidInput, fault);
+        let address = Address::parse(url).map_err(invalid)?;
+        upgrade::connect(stream, &address, max_frame, sessions).await.map_err(into_io)
+    }
+
+    /// Makes the upgrade as the server, over a byte stream that the application has accepted
+    /// itself. A client that asks for this library's sessions gets them. For
+    /// [`Master::attach`](crate::Master::attach).
+    ///
+    /// # Errors
+    ///
+    /// The stream's, and the refusal of what was no upgrade; the client has been told.
+    pub async fn accept(stream: S, max_frame: usize) -> io::Result<Self> {
+        let accepted = upgrade::accept(stream, max_frame, Dialect::PLAIN).await;
+        let (mut socket, dialect) = accepted.map_err(into_io)?;
+        socket.extended = dialect == Dialect::SEQLINK;
+        Ok(socket)
+    }
+
     async fn after_upgrade(stream: S, read: Vec<u8>, role: Role, max_frame: usize) -> Self {
         let (stream, config) = (Metered::new(stream), config(max_frame));
         let stream = WebSocketStream::from_partially_read(stream, read, role, Some(config)).await;
@@ -113,6 +147,13 @@ impl<S: Stream> WebSocket<S> {
                 Incoming::Close(CloseCode(frame.code.into()), Reason::new(frame.reason.as_str()))
             }
         })
+    }
+}
+
+fn into_io(error: UpgradeError) -> io::Error {
+    match error {
+        UpgradeError::Io(error) => error,
+        refused @ UpgradeError::Refused(_) => io::Error::other(refused.to_string()),
     }
 }
 
