@@ -48,6 +48,11 @@ impl Tally {
         Self { every: if in_flight == 1 { 1 } else { 16 }, ..Self::default() }
     }
 
+    /// So many, none of them timed.
+    pub fn of(requests: u64) -> Self {
+        Self { requests, ..Self::default() }
+    }
+
     pub fn starts(&self) -> Option<Instant> {
         self.requests.is_multiple_of(self.every).then(Instant::now)
     }

@@ -114,7 +114,10 @@ impl PlayGame {
                 id: 2,
                 name: text("Counting until it is stopped"),
                 process: text("sh"),
-                commands: Commands { launch: text("sleep 600 && echo done"), shutdown: text("true") },
+                commands: Commands {
+                    launch: text("sleep 600 && echo done"),
+                    shutdown: text("true"),
+                },
                 backup: Vec::new(),
             },
         }

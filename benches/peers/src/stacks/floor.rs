@@ -180,8 +180,7 @@ impl Socket {
             let (seq, data) = (request.seq, request.data.get());
             match &*request.kind {
                 "play_game_request" => {
-                    let Played { code, game_id } =
-                        serde_json::from_str::<PlayGame>(data)?.play();
+                    let Played { code, game_id } = serde_json::from_str::<PlayGame>(data)?.play();
                     let played = PlayedData { seq, code, game_id };
                     self.send("play_game_response", &played).await?;
                 }

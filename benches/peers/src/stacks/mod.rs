@@ -1,11 +1,14 @@
 //! The stacks that are compared.
 
 pub mod floor;
+pub mod jsonrpc;
 pub mod link;
+pub mod tarpc_json;
 
 use std::future::Future;
 
 use anyhow::Result;
+use futures::future::try_join_all;
 
 use crate::pace::{Pace, Tally};
 use crate::payload::{Blob, PlayGame, Played};
@@ -14,6 +17,30 @@ use crate::payload::{Blob, PlayGame, Played};
 pub enum Stack {
     Seqlink,
     Floor,
+    Tarpc,
+    Jsonrpsee,
+    /// Two programs of Node's.
+    Clusterio,
+}
+
+impl Stack {
+    pub const ALL: [Self; 5] =
+        [Self::Seqlink, Self::Floor, Self::Tarpc, Self::Jsonrpsee, Self::Clusterio];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Seqlink => "seqlink",
+            Self::Floor => "floor",
+            Self::Tarpc => "tarpc",
+            Self::Jsonrpsee => "jsonrpsee",
+            Self::Clusterio => "clusterio",
+        }
+    }
+
+    /// Whether the server can send what it was not asked for.
+    pub fn has_events(self) -> bool {
+        self != Self::Tarpc
+    }
 }
 
 /// A client's end of one connection.
@@ -50,4 +77,16 @@ async fn ask(caller: impl Caller, in_flight: usize, pace: Pace) -> Result<Tally>
         tally.ends(started);
     }
     Ok(tally)
+}
+
+/// A large message on each connection, there and back, 64 at a time.
+pub async fn blobs<C: Caller>(callers: &[C]) -> Result<()> {
+    let blob = Blob::sample();
+    for callers in callers.chunks(64) {
+        let back = callers.iter().map(|caller| caller.blob(&blob));
+        for back in try_join_all(back).await? {
+            anyhow::ensure!(back.text == blob.text, "another text came back");
+        }
+    }
+    Ok(())
 }
