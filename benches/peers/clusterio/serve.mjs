@@ -6,9 +6,9 @@ import { WebSocket, cpu, line, link, obey, output, playGame, stream } from "./co
 class ServerConnector extends link.WebSocketBaseConnector {
 	ready(socket) {
 		this._socket = socket;
-		this._heartbeatInterval = 45;
+		this._heartbeatInterval = 15;
 		this._sessionTimeout = 60;
-		const data = { session_token: "token", session_timeout: 60, heartbeat_interval: 45 };
+		const data = { session_token: "token", session_timeout: 60, heartbeat_interval: 15 };
 		socket.send(JSON.stringify({ seq: null, type: "ready", data }));
 		this._state = "connected";
 		this.startHeartbeat();

@@ -89,11 +89,17 @@ fn play(
     Ok(())
 }
 
+/// Lets buffers grow and compilers finish: Node's takes its time.
+fn warm_up(client: &mut Client, stack: Stack, play: &str, sizes: &Sizes) -> Result<()> {
+    let millis = if stack == Stack::Clusterio { sizes.millis * 3 } else { sizes.millis / 2 };
+    client.ask(&format!("{play} {millis}")).map(drop)
+}
+
 /// Requests and events on one link.
 pub fn link(samples: &mut Samples, stack: Stack, cores: Cores, sizes: &Sizes) -> Result<()> {
     let mut server = Server::start(stack, cores.server, &[])?;
     let mut client = Client::start(&server, stack, cores.client, 1)?;
-    client.ask(&format!("play 1 64 {}", sizes.millis / 2))?;
+    warm_up(&mut client, stack, "play 1 64", sizes)?;
     for in_flight in [1, 64, 256] {
         let order = format!("play 1 {in_flight} {}", sizes.millis);
         let both = (&mut server, &mut client);
@@ -111,7 +117,7 @@ pub fn link(samples: &mut Samples, stack: Stack, cores: Cores, sizes: &Sizes) ->
 pub fn thousand(samples: &mut Samples, stack: Stack, cores: Cores, sizes: &Sizes) -> Result<()> {
     let mut server = Server::start(stack, cores.server, &[])?;
     let mut client = Client::start(&server, stack, cores.client, 1000)?;
-    client.ask(&format!("play 1000 4 {}", sizes.millis / 2))?;
+    warm_up(&mut client, stack, "play 1000 4", sizes)?;
     let order = format!("play 1000 4 {}", sizes.millis * 2);
     play(samples, &name(1000, 4), stack, (&mut server, &mut client), &order)
 }

@@ -21,10 +21,10 @@ pub struct Options {
     #[arg(long)]
     quick: bool,
     /// Only these stacks.
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, value_delimiter = ',')]
     stacks: Vec<Stack>,
     /// Only these parts: link, thousand, forward, fleet, grown, growth, instructions.
-    #[arg(long)]
+    #[arg(long, value_delimiter = ',')]
     parts: Vec<String>,
     /// Where to write the results, instead of benches/RESULTS.md.
     #[arg(long)]

@@ -30,12 +30,18 @@ pub async fn serve() -> Result<Server> {
         RpcResult::Ok(params.one::<PlayGame>()?.play())
     })?;
     module.register_method("blob", |params, _, _| RpcResult::Ok(params.one::<Blob>()?))?;
-    module.register_subscription("stream", "output", "stop_stream", async |params, pending, _, _| {
-        stream(params.one()?, pending).await
-    })?;
-    module.register_subscription("listen", "output", "stop_listening", async |_, pending, all, _| {
-        listen(all.subscribe(), pending).await
-    })?;
+    module.register_subscription(
+        "stream",
+        "output",
+        "stop_stream",
+        async |params, pending, _, _| stream(params.one()?, pending).await,
+    )?;
+    module.register_subscription(
+        "listen",
+        "output",
+        "stop_listening",
+        async |_, pending, all, _| listen(all.subscribe(), pending).await,
+    )?;
     let config =
         ServerConfig::builder().ws_only().max_connections(20_000).set_tcp_no_delay(true).build();
     let server = ServerBuilder::with_config(config).build("127.0.0.1:0").await?;
