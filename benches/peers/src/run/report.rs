@@ -59,7 +59,7 @@ fn machine(sizes: &Sizes) -> String {
         say("uname", &["-r"]),
         say("rustc", &["--version"]),
         say("node", &["--version"]),
-        say("git", &["rev-parse", "--short", "HEAD"]),
+        say("git", &["-C", env!("CARGO_MANIFEST_DIR"), "rev-parse", "--short", "HEAD"]),
     )
 }
 
@@ -179,15 +179,36 @@ fn goals(text: &mut String, samples: &Samples, sizes: &Sizes) {
     text.push('\n');
 }
 
+fn most(what: impl Into<String>, bound: f64, measured: Option<f64>) -> Goal {
+    Goal { what: what.into(), measured, bound, at_most: true }
+}
+
+fn least(what: impl Into<String>, bound: f64, measured: Option<f64>) -> Goal {
+    Goal { what: what.into(), measured, bound, at_most: false }
+}
+
 fn all_goals(samples: &Samples, sizes: &Sizes) -> Vec<Goal> {
-    let most = |what: String, bound, measured| Goal { what, measured, bound, at_most: true };
-    let least = |what: String, bound, measured| Goal { what, measured, bound, at_most: false };
-    let many = name(1000, 4);
-    let mut goals = vec![most(
-        "1 in flight: round trip × the floor's".into(),
-        1.08,
-        samples.ratio(&name(1, 1), Seqlink, Floor, "p50"),
-    )];
+    let mut goals = request_goals(samples);
+    goals.extend(fleet_goals(samples, sizes));
+    let growing = [
+        ("links", loads::growing_links(sizes).map(loads::among)),
+        ("pending", loads::PENDING.map(loads::beside)),
+    ];
+    for (what, loads) in growing {
+        let [first, .., last] = loads.map(|load| samples.median(&load, Seqlink, "cpu"));
+        let what = format!("growth with the {what}: CPU, the last × the first");
+        goals.push(most(what, 1.10, by(last, first)));
+    }
+    goals
+}
+
+fn by(one: Option<f64>, other: Option<f64>) -> Option<f64> {
+    Some(one? / other?)
+}
+
+fn request_goals(samples: &Samples) -> Vec<Goal> {
+    let round_trip = samples.ratio(&name(1, 1), Seqlink, Floor, "p50");
+    let mut goals = vec![most("1 in flight: round trip × the floor's", 1.08, round_trip)];
     for in_flight in [64, 256] {
         let load = name(1, in_flight);
         let cpu = samples.ratio(&load, Seqlink, Floor, "cpu");
@@ -198,54 +219,36 @@ fn all_goals(samples: &Samples, sizes: &Sizes) -> Vec<Goal> {
         }
     }
     let instructions = samples.median(&name(1, 64), Seqlink, "instructions");
+    goals.push(most("64 in flight: instructions a request", 25_000.0, instructions));
+    let many = name(1000, 4);
+    let rate = samples.ratio(&many, Seqlink, Floor, "rate");
+    goals.push(least(format!("{many}: rate × the floor's"), 0.8, rate));
+    let slowest = samples.median(&many, Seqlink, "slowest");
+    goals.push(least(format!("{many}: slowest ÷ median"), 0.5, slowest));
     let forwarded = samples.median(&loads::forwarded(64), Seqlink, "cpu");
-    let direct = samples.median(&name(1, 64), Seqlink, "cpu");
-    let fresh = samples.median(loads::FLEET, Seqlink, "connect");
-    let resume = samples.median(loads::FLEET, Seqlink, "resume");
-    let by = |one: Option<f64>, other: Option<f64>| Some(one? / other?);
-    let links = sizes.links;
-    goals.extend([
-        most("64 in flight: instructions a request".into(), 25_000.0, instructions),
-        least(
-            format!("{many}: rate × the floor's"),
-            0.8,
-            samples.ratio(&many, Seqlink, Floor, "rate"),
-        ),
-        least(format!("{many}: slowest ÷ median"), 0.5, samples.median(&many, Seqlink, "slowest")),
-        most("forwarded request: CPU × a direct one's".into(), 2.3, by(forwarded, direct)),
-        most(
-            format!("broadcast to {links}: time × the floor's"),
-            1.3,
-            samples.ratio(loads::FLEET, Seqlink, Floor, "broadcast"),
-        ),
-        most(
-            "idle link: KiB of memory on the master".into(),
-            10.0,
-            samples.median(loads::FLEET, Seqlink, "memory"),
-        ),
-        most(
-            format!("the same {} s after 60 KB", sizes.rest),
-            16.0,
-            samples.median(loads::FLEET, Seqlink, "memory, rested"),
-        ),
-        most(
-            format!("{} links registered: time × the floor's to connect", sizes.most_links),
-            3.0,
-            samples.ratio(loads::MOST, Seqlink, Floor, "connect"),
-        ),
-        most(format!("{links} links resumed: time × registering"), 2.0, by(resume, fresh)),
-    ]);
-    let growing = [
-        ("links", loads::growing_links(sizes).map(loads::among)),
-        ("pending", loads::PENDING.map(loads::beside)),
-    ];
-    for (what, loads) in growing {
-        let [Some(first), .., Some(last)] = loads.map(|l| samples.median(&l, Seqlink, "cpu"))
-        else {
-            continue;
-        };
-        let what = format!("growth with the {what}: CPU, the last × the first");
-        goals.push(most(what, 1.10, Some(last / first)));
-    }
+    let times = by(forwarded, samples.median(&name(1, 64), Seqlink, "cpu"));
+    goals.push(most("forwarded request: CPU × a direct one's", 2.3, times));
     goals
+}
+
+fn fleet_goals(samples: &Samples, sizes: &Sizes) -> [Goal; 5] {
+    let of = |quantity| samples.median(loads::FLEET, Seqlink, quantity);
+    let broadcast = samples.ratio(loads::FLEET, Seqlink, Floor, "broadcast");
+    let registered = samples.ratio(loads::MOST, Seqlink, Floor, "connect");
+    let Sizes { links, most_links, rest, .. } = sizes;
+    [
+        most(format!("broadcast to {links}: time × the floor's"), 1.3, broadcast),
+        most("idle link: KiB of memory on the master", 10.0, of("memory")),
+        most(format!("the same {rest} s after 60 KB"), 16.0, of("memory, rested")),
+        most(
+            format!("{most_links} links registered: time × the floor's to connect"),
+            3.0,
+            registered,
+        ),
+        most(
+            format!("{links} links resumed: time × registering"),
+            2.0,
+            by(of("resume"), of("connect")),
+        ),
+    ]
 }
