@@ -12,7 +12,7 @@ use seqlink::{Client, Link, LinkState};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::task::JoinHandle;
 
-use crate::pace::{Clock, Outcome, Pace, Tally, cpu_ns};
+use crate::pace::{Clock, Counter, Outcome, Pace, Tally, cpu_ns};
 use crate::payload::{Blob, Hang, Output};
 use crate::stacks::{self, Stack, floor, jsonrpc, link, tarpc_json};
 
@@ -21,11 +21,20 @@ const DIALLING: usize = 64;
 
 /// The clients of one process, all of one stack.
 enum Fleet {
-    Seqlink { clients: Vec<Client>, links: Vec<link::Asker>, counter: Arc<link::Counter> },
+    Seqlink {
+        clients: Vec<Client>,
+        links: Vec<link::Asker>,
+        counter: Arc<Counter>,
+    },
     Forward(link::Forwarder),
     Floor(Vec<floor::Socket>),
+    /// The floor's sockets wait for broadcasts, each on a task of its own.
+    Listening(u64, Arc<Counter>),
     Tarpc(Vec<tarpc_json::Client>),
-    Jsonrpsee { clients: Vec<jsonrpc::Client>, outputs: Vec<Subscription<Output>> },
+    Jsonrpsee {
+        clients: Vec<jsonrpc::Client>,
+        outputs: Vec<Subscription<Output>>,
+    },
 }
 
 /// Connects `links` times and obeys until there are no more orders.
@@ -84,7 +93,7 @@ async fn connect(stack: Stack, address: &str, links: usize) -> Result<Fleet> {
     }
     Ok(match stack {
         Stack::Seqlink => {
-            let counter = Arc::<link::Counter>::default();
+            let counter = Arc::<Counter>::default();
             let clients = each(links, async |id| link::slave(address, id, &counter).await).await?;
             let askers =
                 clients.iter().map(async |client| anyhow::Ok(link::Asker(client.link().await?)));
@@ -147,6 +156,7 @@ impl Driver {
             Fleet::Jsonrpsee { clients, .. } => {
                 stacks::play(&clients[..links], in_flight, pace).await
             }
+            Fleet::Listening(..) => bail!("these connections only listen"),
             Fleet::Floor(sockets) => {
                 let playing = std::mem::take(sockets).into_iter().map(|mut socket| {
                     let pace = pace.clone();
@@ -177,7 +187,7 @@ impl Driver {
                     try_join_all(sockets.iter_mut().map(|socket| socket.blob(&blob))).await?;
                 }
             }
-            Fleet::Forward(_) => bail!("not forwarded"),
+            Fleet::Forward(_) | Fleet::Listening(..) => bail!("not with these"),
         }
         Ok(Vec::new())
     }
@@ -191,16 +201,33 @@ impl Driver {
                 sockets.first_mut().context("no connection")?.stream(events).await
             }
             Fleet::Jsonrpsee { clients, .. } => first(clients)?.stream(events).await,
-            Fleet::Tarpc(_) | Fleet::Forward(_) => bail!("there are no events"),
+            _ => bail!("there are no events"),
         }
     }
 
     /// Gets ready for broadcasts.
     async fn listen(&mut self) -> Result<Vec<Tally>> {
-        if let Fleet::Jsonrpsee { clients, outputs } = &mut self.fleet {
-            for clients in clients.chunks(64) {
-                outputs.extend(try_join_all(clients.iter().map(jsonrpc::Client::listen)).await?);
+        match &mut self.fleet {
+            Fleet::Jsonrpsee { clients, outputs } => {
+                for clients in clients.chunks(64) {
+                    let listening = clients.iter().map(jsonrpc::Client::listen);
+                    outputs.extend(try_join_all(listening).await?);
+                }
             }
+            Fleet::Floor(sockets) => {
+                let counter = Arc::<Counter>::default();
+                let links = sockets.len() as u64;
+                for mut socket in std::mem::take(sockets) {
+                    let counter = Arc::clone(&counter);
+                    tokio::spawn(async move {
+                        while socket.output().await.is_ok() {
+                            counter.one();
+                        }
+                    });
+                }
+                self.fleet = Fleet::Listening(links, counter);
+            }
+            _ => {}
         }
         Ok(Vec::new())
     }
@@ -209,9 +236,7 @@ impl Driver {
     async fn outputs(&mut self) -> Result<Vec<Tally>> {
         match &mut self.fleet {
             Fleet::Seqlink { links, counter, .. } => counter.more(links.len() as u64).await,
-            Fleet::Floor(sockets) => {
-                try_join_all(sockets.iter_mut().map(floor::Socket::output)).await?;
-            }
+            Fleet::Listening(links, counter) => counter.more(*links).await,
             Fleet::Jsonrpsee { outputs, .. } => {
                 let next = async |output: &mut Subscription<Output>| {
                     output.next().await.context("the subscription has ended")??;
@@ -219,7 +244,7 @@ impl Driver {
                 };
                 try_join_all(outputs.iter_mut().map(next)).await?;
             }
-            Fleet::Tarpc(_) | Fleet::Forward(_) => bail!("there are no events"),
+            _ => bail!("nobody listens"),
         }
         Ok(Vec::new())
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 /// Requests that are still to be made. All programs run on one thread: no lock, no atomic add.
 #[derive(Clone, Debug)]
@@ -31,6 +32,34 @@ impl Pace {
         let left = self.0.load(Relaxed);
         self.0.store(left.saturating_sub(1), Relaxed);
         left > 0
+    }
+}
+
+/// Counts the events that all links of a client have handled.
+#[derive(Debug, Default)]
+pub struct Counter {
+    count: AtomicU64,
+    target: AtomicU64,
+    reached: Notify,
+}
+
+impl Counter {
+    /// Waits for `events` more than the last call did.
+    pub async fn more(&self, events: u64) {
+        let target = self.target.load(Relaxed) + events;
+        self.target.store(target, Relaxed);
+        while self.count.load(Relaxed) < target {
+            self.reached.notified().await;
+        }
+    }
+
+    /// One more has come.
+    pub fn one(&self) {
+        let count = self.count.load(Relaxed) + 1;
+        self.count.store(count, Relaxed);
+        if count == self.target.load(Relaxed) {
+            self.reached.notify_one();
+        }
     }
 }
 

@@ -29,7 +29,7 @@ pub async fn serve() -> Result<Server> {
     module.register_method("play_game", |params, _, _| {
         RpcResult::Ok(params.one::<PlayGame>()?.play())
     })?;
-    module.register_method("blob", |params, _, _| RpcResult::Ok(params.one::<Blob>()?))?;
+    module.register_method("blob", |params, _, _| params.one::<Blob>())?;
     module.register_subscription(
         "stream",
         "output",

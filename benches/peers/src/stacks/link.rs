@@ -1,13 +1,12 @@
 //! This library: a master and slaves, with sessions, and everything else by default.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context as _, Result};
 use seqlink::{Client, Config, Control, Ctx, Link, Master, Router, Slave};
-use tokio::sync::Notify;
 
 use super::Caller;
+use crate::pace::Counter;
 use crate::payload::{Blob, Forwarded, Hang, Output, PlayGame, Played, Stream};
 
 /// The slave that forwarded requests go to.
@@ -73,32 +72,8 @@ pub async fn broadcast(master: &Master) -> Result<()> {
     Ok(())
 }
 
-/// Counts the events that a client's links have handled.
-#[derive(Debug, Default)]
-pub struct Counter {
-    count: AtomicU64,
-    target: AtomicU64,
-    reached: Notify,
-}
-
-impl Counter {
-    /// Waits for `events` more than the last call did.
-    pub async fn more(&self, events: u64) {
-        let target = self.target.load(Relaxed) + events;
-        self.target.store(target, Relaxed);
-        while self.count.load(Relaxed) < target {
-            self.reached.notified().await;
-        }
-    }
-}
-
 async fn output(_: Output, ctx: Ctx<Counter>) {
-    let counter = ctx.state();
-    let count = counter.count.load(Relaxed) + 1;
-    counter.count.store(count, Relaxed);
-    if count == counter.target.load(Relaxed) {
-        counter.reached.notify_one();
-    }
+    ctx.state().one();
 }
 
 async fn forwarded(request: Forwarded, _: Ctx) -> Result<Played, String> {
