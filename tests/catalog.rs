@@ -441,7 +441,7 @@ fn the_programs_own_frames_are_read_and_written_again() {
         let frame = Frame::read(line).unwrap();
         let kind = frame.kind.to_string();
         let rewrite = shapes.0.get(&kind).unwrap_or_else(|| panic!("no type for {kind}"));
-        let mut data: Map<String, Value> = serde_json::from_str(frame.data.get()).unwrap();
+        let mut data: Map<String, Value> = serde_json::from_str(frame.data).unwrap();
         let again = if kind.ends_with("_response") {
             let response = Response::read(frame.data).unwrap();
             if let Some(error) = response.error() {
@@ -449,9 +449,9 @@ fn the_programs_own_frames_are_read_and_written_again() {
                 continue;
             }
             data.remove("seq");
-            rewrite(without_seq(frame.data.get()).unwrap().get())
+            rewrite(without_seq(frame.data).unwrap().get())
         } else {
-            rewrite(frame.data.get())
+            rewrite(frame.data)
         };
         let again = again.unwrap_or_else(|error| panic!("{line}: {error}"));
         assert_eq!(again, Value::Object(data), "{line}");

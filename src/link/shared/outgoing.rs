@@ -135,7 +135,7 @@ impl Shared {
 
     /// Queues a frame now, when there is room for it; gives it back when there is none. A link
     /// that ends meanwhile needs none.
-    pub(crate) fn try_queue(&self, draft: Option<Draft>, sort: Sort) -> Result<(), Draft> {
+    pub(in crate::link) fn try_queue(&self, draft: Option<Draft>, sort: Sort) -> Result<(), Draft> {
         let Some(draft) = draft else { return Ok(()) };
         let bytes = u32::try_from(draft.bytes()).unwrap_or(u32::MAX);
         match self.room.try_acquire_many(bytes) {
