@@ -85,6 +85,12 @@ impl<T: Transport> Socket<T> {
         self.sign_due = true;
     }
 
+    /// Lets the transport go of what it does not need.
+    pub(crate) fn rest(&mut self) {
+        self.transport.rest();
+        self.reading.ring();
+    }
+
     /// Sends `text` before everything that is queued.
     pub(crate) fn say_first(&mut self, text: Text) {
         self.first = Some(text);

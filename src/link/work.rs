@@ -76,6 +76,7 @@ impl Work {
         let writing = socket.is_writing(shared);
         match self.liveness.beat(traffic.received, traffic.sent, writing) {
             Verdict::Ask => {
+                socket.rest();
                 socket.show_life();
                 None
             }

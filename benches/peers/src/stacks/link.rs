@@ -66,10 +66,7 @@ pub async fn serve(handlers: Option<usize>) -> Result<(Master, u16)> {
 /// One event to every slave.
 pub async fn broadcast(master: &Master) -> Result<()> {
     let output = Output::sample();
-    for link in master.slaves() {
-        link.event(&output).await?;
-    }
-    Ok(())
+    Ok(Link::broadcast(&output, &master.slaves())?)
 }
 
 async fn output(_: Output, ctx: Ctx<Counter>) {
