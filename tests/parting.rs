@@ -271,6 +271,8 @@ async fn a_peer_that_prepares_is_answered_in_time() {
     assert_eq!((&asked["seq"], &asked["type"]), (&json!(2), &json!("nest_request")));
     raw.text(r#"{"seq":3,"type":"nest_response","data":{"seq":2,"depth":0}}"#).await;
     assert_eq!(raw.json().await["type"], "nest_response", "before its answer a handler may ask");
+    let refused = link.event(&Tick { n: 1 }).await;
+    assert!(matches!(refused, Err(EventError::Closed(_))), "but nobody else: {refused:?}");
     let answer = json!({"seq": 4, "type": "prepare_disconnect_response", "data": {"seq": 1}});
     assert_eq!(raw.json().await, answer);
     let took = begun.elapsed();
