@@ -223,7 +223,8 @@ async fn an_error_is_an_answer() {
 /// follows is final: the session is not held for it.
 #[tokio::test]
 async fn a_peer_that_prepares_is_answered_and_let_go() {
-    let master = Master::builder().dialect(Dialect::SESSION).build().unwrap();
+    let config = config(|config| config.session_timeout = Duration::from_secs(5));
+    let master = Master::builder().dialect(Dialect::SESSION).config(config).build().unwrap();
     let address = master.listen("127.0.0.1:0").await.unwrap();
     let mut raw = register(address).await;
     let link = loop {
