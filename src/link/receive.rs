@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::error_response;
-use super::inbox::{Asker, panicked};
+use super::inbox::{Asked, panic_text};
 use super::pending::{Answer, Proof};
 use super::stream::Sort;
 use super::work::{Stage, Work, malformed};
@@ -149,7 +149,7 @@ impl Work {
         let error = match self.start_request(name, seq, frame, bytes) {
             Ok(()) => return Ok(None),
             // The data has been read before.
-            Err(Unhandled::Panicked) => panicked(name),
+            Err(Unhandled::Panicked) => panic_text(name),
             Err(_) if proof == Proof::Skimmed => return Err(Doubt),
             Err(Unhandled::Dropped) => return Ok(None),
             Err(Unhandled::Own) => return Ok(self.prepare_disconnect(seq, bytes)),
@@ -208,8 +208,7 @@ impl Work {
         }
         let (peer, us) = (shared.peer().role, shared.us());
         let refused = |error: String| Err(Unhandled::Refused(error));
-        let routes = Arc::clone(self.inbox.routes());
-        let Some(route) = routes.request(name) else {
+        let Some(route) = self.routes.request(name) else {
             return refused(format!("No handler for {name}_request on this {us}"));
         };
         if !route.direction.allows(peer, us) {
@@ -228,8 +227,7 @@ impl Work {
         let call = || (route.call)(link.clone(), deadline, seq, frame.data);
         match std::panic::catch_unwind(AssertUnwindSafe(call)) {
             Ok(Ok(handler)) => {
-                let asker = Asker { link: link.clone(), name: route.name, seq };
-                self.inbox.add_request(handler, asker, bytes);
+                self.inbox.add_request(handler, Asked { name: route.name, seq }, bytes);
                 Ok(())
             }
             Ok(Err(error)) => refused(format!("Validation failed for {name}_request: {error}")),
@@ -246,14 +244,14 @@ impl Work {
     ) -> Result<Option<Closed>, Doubt> {
         let shared = self.link.shared();
         let (peer, us) = (shared.peer().role, shared.us());
-        let route = self.inbox.routes().event(name);
+        let route = self.routes.event(name);
         let wanted = route.is_some_and(|route| route.direction.allows(peer, us));
         if wanted && self.inbox.bytes() + text.len() > shared.config().inbox {
             let reason = "The inbox is full: events come faster than they are handled";
             return Ok(Some(Closed::local(CloseCode::POLICY, reason)));
         }
         if wanted && self.inbox.is_free_for_event() {
-            match self.inbox.start_event(&self.link, name, frame.data, text.len()) {
+            match self.inbox.start_event(&self.link, &self.routes, name, frame.data, text.len()) {
                 Ok(()) => return Ok(None),
                 Err(_) if proof == Proof::Skimmed => return Err(Doubt),
                 Err(error) => tracing::debug!(name, %error, "ignored an event with wrong data"),
