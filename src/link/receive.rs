@@ -38,7 +38,8 @@ impl Work {
     /// nobody reads it, the frame is read again as a whole to see whether it is one.
     pub(super) fn message(&mut self, text: &Text) -> Option<Closed> {
         let mut known = None;
-        if let Some(frame) = Frame::skim(text.as_str()) {
+        // A heartbeat is outside of the numbers, also one that brings a number along.
+        if let Some(frame) = Frame::skim(text.as_str()).filter(|it| it.kind != Heartbeat::TYPE) {
             let seq = match self.number(&frame, text) {
                 Ok(Some(seq)) => seq,
                 Ok(None) => return None,
