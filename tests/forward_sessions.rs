@@ -367,3 +367,51 @@ async fn an_event_that_may_not_go_to_a_target_is_left_out() {
     let error = theirs.request(&StopInstance { instance_id: 42 }).await.unwrap_err();
     assert_eq!(error.to_string(), "No handler for stop_instance_request on this slave");
 }
+
+/// One event over many links: each has numbers of its own, what comes later stays behind, and a
+/// link to which it may not go is passed over.
+#[tokio::test]
+async fn a_broadcast_goes_to_each_link_under_its_own_numbers() {
+    let router = Router::new(());
+    let master = Master::builder().router(router).dialect(Dialect::SESSION).build().unwrap();
+    let address = master.listen("127.0.0.1:0").await.unwrap();
+    let mut controls = Vec::new();
+    for _ in 0..3 {
+        let data = json!({"token": "t", "agent": "raw", "version": "2.0.0-alpha.12"});
+        controls.push(register(address, "register_control", data).await);
+    }
+    let data = json!({"token": "t", "agent": "raw", "version": "2.0.0-alpha.12", "id": 7,
+                      "name": "raw", "plugins": {}});
+    let _slave = register(address, "register_slave", data).await;
+    for _ in 0..2_000 {
+        if master.controls().len() == 3 && master.slave(7).is_some() {
+            break;
+        }
+        sleep(Duration::from_millis(1)).await;
+    }
+    let links = master.controls();
+    // A number that only one of them has used.
+    links[0].event(&line(0)).await.unwrap();
+    let slave = master.slave(7).unwrap();
+    for n in 1..4 {
+        let all = [&links[1], &slave, &links[0], &links[2]];
+        let error = Link::broadcast(&line(n), all).unwrap_err();
+        assert!(error.to_string().contains("line"), "the slave may not get it: {error}");
+        Link::broadcast(&line(n + 10), &links).unwrap();
+    }
+    let mut firsts = 0;
+    for control in &mut controls {
+        let mut got = Vec::new();
+        while got.len() < 7 && got.last().is_none_or(|(_, n)| *n != 13) {
+            let frame = control.json().await;
+            if frame["type"] != "heartbeat" {
+                got.push((frame["seq"].as_u64().unwrap(), frame["data"]["n"].as_u64().unwrap()));
+            }
+        }
+        let first = usize::from(got[0].1 != 0);
+        firsts += 1 - first;
+        let lines = [0, 1, 11, 2, 12, 3, 13].into_iter().skip(first);
+        assert_eq!(got, (1..).zip(lines).collect::<Vec<_>>());
+    }
+    assert_eq!(firsts, 1);
+}

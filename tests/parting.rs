@@ -249,6 +249,38 @@ async fn a_peer_that_prepares_is_answered_and_let_go() {
     assert!(matches!(link.states().now(), LinkState::Closed(_)));
 }
 
+/// A request of ours that is never answered holds a peer that prepares up for no longer than
+/// configured, and its answer is our last word but for answers: not even a handler asks any more.
+#[tokio::test]
+async fn a_peer_that_prepares_is_answered_in_time() {
+    let config = config(|config| config.disconnect_timeout = Duration::from_millis(300));
+    let master = Master::builder().router(router()).config(config);
+    let master = master.dialect(Dialect::SESSION).build().unwrap();
+    let address = master.listen("127.0.0.1:0").await.unwrap();
+    let mut raw = register(address).await;
+    while master.controls().is_empty() {
+        sleep(Duration::from_millis(5)).await;
+    }
+    let link = master.controls().pop().unwrap();
+    let _asked = started(link.request(&echo("never"))).await;
+    assert_eq!(raw.json().await["type"], "echo_request");
+    let begun = Instant::now();
+    raw.text(r#"{"seq":1,"type":"prepare_disconnect_request","data":{}}"#).await;
+    raw.text(r#"{"seq":2,"type":"nest_request","data":{"depth":1}}"#).await;
+    let asked = raw.json().await;
+    assert_eq!((&asked["seq"], &asked["type"]), (&json!(2), &json!("nest_request")));
+    raw.text(r#"{"seq":3,"type":"nest_response","data":{"seq":2,"depth":0}}"#).await;
+    assert_eq!(raw.json().await["type"], "nest_response", "before its answer a handler may ask");
+    let answer = json!({"seq": 4, "type": "prepare_disconnect_response", "data": {"seq": 1}});
+    assert_eq!(raw.json().await, answer);
+    let took = begun.elapsed();
+    assert!((250..3000).contains(&took.as_millis()), "{took:?}");
+    raw.text(r#"{"seq":4,"type":"nest_request","data":{"depth":1}}"#).await;
+    let refused = raw.json().await;
+    assert_eq!((&refused["seq"], &refused["type"]), (&json!(5), &json!("nest_response")));
+    assert!(refused["data"]["error"].is_string(), "{refused}");
+}
+
 /// A peer that prepares again and again costs no more than its answers.
 #[tokio::test]
 async fn preparing_for_ever_costs_no_memory() {

@@ -283,6 +283,36 @@ async fn a_session_peer_resumes_by_hand() {
     assert_eq!(raw.json().await["type"], "ready");
 }
 
+/// The silence of a socket says nothing of the next one, also when both have carried the same
+/// number of bytes.
+#[tokio::test]
+async fn a_new_socket_gets_as_long_as_the_first() {
+    let config = config(|config| config.heartbeat_interval = Duration::from_millis(400));
+    let master = Master::builder().config(config).build().unwrap();
+    let address = master.listen("127.0.0.1:0").await.unwrap();
+    let open = async || {
+        let mut raw = Raw::tcp(address).await;
+        raw.http(&common::raw::upgrade("/session/api/socket")).await;
+        raw.json().await;
+        raw
+    };
+    let padded = |text: String| format!("{text:1000}");
+    let mut raw = open().await;
+    let data = r#"{"agent":"a","version":"2.0.0-alpha.12"}"#;
+    raw.text(&padded(format!(r#"{{"seq":null,"type":"register_control","data":{data}}}"#))).await;
+    let token = raw.json().await["data"]["session_token"].as_str().unwrap().to_owned();
+    // Not a byte more of ours, until the master gives this socket up.
+    while raw.any().await.is_some() {}
+    let mut raw = open().await;
+    let resume = format!(r#"{{"session_token":"{token}","last_seq":null}}"#);
+    raw.text(&padded(format!(r#"{{"seq":null,"type":"resume","data":{resume}}}"#))).await;
+    assert_eq!(raw.json().await["type"], "continue");
+    let begun = Instant::now();
+    while raw.any().await.is_some() {}
+    let took = begun.elapsed();
+    assert!(took > Duration::from_millis(700), "given up after {took:?}");
+}
+
 /// A resume while the old socket still lives takes over at once, and what the old one still
 /// carries has no effect.
 #[tokio::test]

@@ -350,7 +350,7 @@ mod tests {
             let mut wait = wait.take().unwrap().outcome().boxed();
             assert!((&mut wait).now_or_never().is_none(), "not yet");
             pending.expire(next);
-            let error = wait.await.unwrap().unwrap_err();
+            let error = wait.now_or_never().expect("now").unwrap().unwrap_err();
             let RequestError::Timeout { after } = error else { panic!("{error}") };
             assert_eq!(after.as_millis(), *ms);
         }

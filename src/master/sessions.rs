@@ -232,3 +232,30 @@ pub(super) fn fresh_token() -> Secret {
 fn number(token: &Secret) -> Option<u64> {
     u64::from_str_radix(token.expose().get(..DIGITS)?, 16).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::memory;
+
+    fn socket(number: u64) -> Resumption {
+        let seconds = Duration::from_secs(60);
+        let hold = Hold { token: token(1), timeout: seconds, heartbeat_interval: seconds };
+        let (transport, _) = memory::pair();
+        Resumption { transport: Box::new(transport), last_seq: Some(number), hold }
+    }
+
+    /// The client has brought the newest last; and after the end there is nobody to take one.
+    #[test]
+    fn the_newest_socket_is_taken_and_none_after_the_end() {
+        let slot = Arc::new(Slot::new());
+        let queue = SocketQueue { slot: Arc::clone(&slot), timeout: Duration::ZERO };
+        let taken = || slot.taken().and_then(|resumption| resumption.last_seq);
+        assert!(slot.put(socket(1)) && slot.put(socket(2)));
+        assert_eq!((taken(), taken()), (Some(2), None));
+        assert!(slot.put(socket(3)));
+        drop(queue);
+        assert!(!slot.put(socket(4)));
+        assert_eq!(taken(), None);
+    }
+}

@@ -270,6 +270,49 @@ mod tests {
         assert_eq!(fault(&long), FrameError::Type(129));
     }
 
+    /// A frame that is skimmed says what it says when all of it is read, or its data is no object.
+    #[test]
+    fn what_is_skimmed_reads_the_same() {
+        let long = "x".repeat(129);
+        let seqs = ["1", "42", "9007199254740991", "0", "01", "007", "-1", "1.0", "1e3", " 1", ""];
+        let more = ["9007199254740992", "10000000000000000", "18446744073709551616", "null"];
+        let kinds = ["a_event", "", "é", "a\\u005fb", "\\q_response", "a\tb", "a\\", &long];
+        let rest = [r#"{}"#, r#"{"a":{}}"#, "{} ", r#"{},"type":"b""#, "[]", r#"{},"seq":2"#];
+        let mut skimmed = 0;
+        for seq in seqs.iter().chain(&more) {
+            for kind in kinds {
+                for data in rest {
+                    let text = format!(r#"{{"seq":{seq},"type":"{kind}","data":{data}}}"#);
+                    let Some(frame) = Frame::skim(&text) else { continue };
+                    if serde_json::from_str::<serde::de::IgnoredAny>(frame.data).is_ok() {
+                        let read = Frame::read(&text).unwrap_or_else(|e| panic!("{text}: {e}"));
+                        assert_eq!((frame.seq, &frame.kind), (read.seq, &read.kind), "{text}");
+                        assert_eq!(frame.data, read.data);
+                        skimmed += 1;
+                    }
+                }
+            }
+        }
+        assert_eq!(skimmed, 3 * 3 * 2, "all of the usual shape");
+    }
+
+    #[test]
+    fn a_response_is_skimmed_when_it_can_tell_of_no_error() {
+        for (data, seq) in [
+            (r#"{"seq":3}"#, Some(3)),
+            (r#"{"seq":3,"x":"error"}"#, None),
+            (r#"{"seq":3,"x":1}"#, Some(3)),
+            (r#"{"seq":3,"error":"no"}"#, None),
+            (r#"{"seq":3,"x":1,"error":null}"#, None),
+            (r#"{"seq":3,"\u0065rror":"no"}"#, None),
+            (r#"{"seq":03}"#, None),
+            (r#"{"seq":3.0}"#, None),
+            (r#"{"x":1,"seq":3}"#, None),
+        ] {
+            assert_eq!(Response::skim(data), seq, "{data}");
+        }
+    }
+
     #[test]
     fn a_response_tells_its_error() {
         let error = |json| Response::read(json).unwrap().error().map(Cow::into_owned);

@@ -359,6 +359,10 @@ impl<S> fmt::Debug for WebSocket<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
+    use futures::{SinkExt as _, StreamExt as _};
+
     use super::*;
 
     /// tungstenite's own write buffer has no limit unless it is given one (tungstenite-rs #490).
@@ -371,5 +375,41 @@ mod tests {
         assert_eq!(config.max_write_buffer_size, (1 << 20) + 20 * 1024);
         assert_eq!(config.max_message_size, Some(1 << 20));
         assert_eq!(config.max_frame_size, Some(1 << 20));
+    }
+
+    /// The buffers are made anew when they are empty, and at no other time: not a byte is lost.
+    #[tokio::test]
+    async fn buffers_that_hold_anything_are_kept() {
+        let (stream, peer) = tokio::io::duplex(64);
+        let mut socket = WebSocket::upgraded(stream, 1 << 20).await;
+        let mut peer = WebSocketStream::from_raw_socket(peer, Role::Client, None).await;
+        let text = |length: usize| "x".repeat(length);
+        poll_fn(|cx| socket.poll_ready(cx)).await.unwrap();
+        socket.send(Outgoing::Text(text(5000).into())).unwrap();
+        assert!(poll_fn(|cx| socket.poll_flush(cx)).now_or_never().is_none(), "nobody reads");
+        let speaking = async {
+            for n in 1..=30 {
+                peer.send(Message::text(text(n * 50))).await.unwrap();
+            }
+        };
+        let hearing = async {
+            for n in 1..=30 {
+                let incoming = poll_fn(|cx| socket.poll_receive(cx)).await.unwrap();
+                assert!(matches!(&incoming, Incoming::Text(text) if text.len() == n * 50));
+            }
+        };
+        tokio::join!(speaking, hearing);
+        let look = |socket: &mut WebSocket<_>| {
+            assert!(poll_fn(|cx| socket.poll_receive(cx)).now_or_never().is_none());
+            socket.pace.buffer
+        };
+        assert_eq!(look(&mut socket), CALM_READ_BUFFER, "something waits to be written");
+        let (flushed, heard) = tokio::join!(poll_fn(|cx| socket.poll_flush(cx)), peer.next());
+        flushed.unwrap();
+        assert_eq!(heard.unwrap().unwrap(), Message::text(text(5000)));
+        assert_eq!(look(&mut socket), READ_BUFFER);
+        peer.send(Message::text("on")).await.unwrap();
+        let incoming = poll_fn(|cx| socket.poll_receive(cx)).await.unwrap();
+        assert!(matches!(&incoming, Incoming::Text(text) if text.as_str() == "on"));
     }
 }
