@@ -3,10 +3,12 @@
 mod backoff;
 mod builder;
 
+use std::convert::Infallible;
 use std::fmt;
-use std::pin::pin;
 use std::sync::Arc;
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -224,18 +226,10 @@ impl Task {
     async fn hold(&mut self, link: Link, driver: Driver) -> End {
         self.backoff.connected();
         self.state.send_replace(State::Connected(link.clone()));
-        let stop = self.stop.clone();
-        let mut redial = Redial { dialer: &self.dialer, backoff: &mut self.backoff, found: None };
-        let (closed, rest) = {
-            let mut running = pin!(driver.run(&mut redial));
-            tokio::select! {
-                ended = &mut running => ended,
-                () = stop.token.cancelled() => {
-                    let reason = stop.reason.get().map_or("", Reason::as_str);
-                    tokio::join!(&mut running, part(&link, reason)).0
-                }
-            }
-        };
+        let Self { dialer, backoff, stop, .. } = self;
+        let parting = part(link, stop.clone()).boxed();
+        let mut redial = Redial { dialer, backoff, found: None, parting };
+        let (closed, rest) = driver.run(&mut redial).await;
         let found = redial.found.take();
         self.backoff.disconnected();
         // Handlers that still run hold nobody up.
@@ -258,8 +252,11 @@ impl Task {
     }
 }
 
-/// Ends the link for good, and gracefully where there is anything that would be lost otherwise.
-async fn part(link: &Link, reason: &str) {
+/// When the client is to stop: ends the link for good, and gracefully where there is anything that
+/// would be lost otherwise.
+async fn part(link: Link, stop: Stop) {
+    stop.token.cancelled().await;
+    let reason = stop.reason.get().map_or("", Reason::as_str);
     if link.is_resuming() && link.holds_nothing() {
         // The next socket may be long in coming, and nobody waits for anything.
         link.close(reason);
@@ -298,42 +295,57 @@ struct Redial<'a> {
     backoff: &'a mut Backoff,
     /// What dialling came to when it was no socket for the session.
     found: Option<Result<Dialled, ConnectError>>,
+    /// Ends the link when the client is to stop.
+    parting: BoxFuture<'static, ()>,
+}
+
+/// Works on the end of the link, which ends whoever waits here.
+async fn until_parted(parting: &mut BoxFuture<'static, ()>) -> Infallible {
+    (&mut *parting).await;
+    *parting = std::future::pending().boxed();
+    std::future::pending().await
 }
 
 impl Recover for Redial<'_> {
     async fn takeover(&mut self) -> Resumption {
-        std::future::pending().await
+        match until_parted(&mut self.parting).await {}
     }
 
     async fn recover(&mut self, lost: &Lost) -> Result<Resumption, Closed> {
         let Lost { cut, hold, last_seq, .. } = lost;
         self.backoff.disconnected();
+        let Self { dialer, backoff, found, parting } = self;
         let dialling = async {
             loop {
-                let Some(delay) = self.backoff.next() else { return Err(cut.clone()) };
+                let Some(delay) = backoff.next() else { return Err(cut.clone()) };
                 lost.next_try(delay);
                 tracing::debug!(?delay, "trying to resume");
                 sleep(delay).await;
-                match self.dialer.dial(Some((hold, *last_seq))).await {
+                match dialer.dial(Some((hold, *last_seq))).await {
                     Ok(Dialled::Resumed(resumption)) => {
-                        self.backoff.connected();
+                        backoff.connected();
                         return Ok(resumption);
                     }
                     Ok(fresh) => {
-                        self.found = Some(Ok(fresh));
+                        *found = Some(Ok(fresh));
                         let reason = "The master does not know the session any more";
                         return Err(Closed::lost(reason));
                     }
                     Err(error) if error.is_final() => {
                         let reason = error.to_string();
-                        self.found = Some(Err(error));
+                        *found = Some(Err(error));
                         return Err(Closed::lost(reason));
                     }
                     Err(error) => tracing::info!(%error, "not resumed"),
                 }
             }
         };
-        match timeout(hold.timeout, dialling).await {
+        let dialling = timeout(hold.timeout, dialling);
+        let dialled = tokio::select! {
+            dialled = dialling => dialled,
+            never = until_parted(parting) => match never {},
+        };
+        match dialled {
             Ok(outcome) => outcome,
             Err(_) => {
                 let reason = format!("Not resumed within {:?}: {}", hold.timeout, cut.reason);

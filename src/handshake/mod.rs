@@ -38,6 +38,9 @@ pub(crate) use server::{Arrival, SessionTerms, cont, server};
 /// Longest frame in bytes before `ready`.
 pub(crate) const MAX_FRAME: usize = 16 * 1024;
 
+/// Received bytes that are acknowledged ahead of the next heartbeat, whatever the limits.
+const EARLY_BYTES: usize = 16 * 1024;
+
 /// Who is at the other end of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -107,9 +110,9 @@ pub(crate) struct Hold {
 
 impl Terms {
     /// The peer's outbox holds what is not acknowledged: it learns at a quarter of its room, which
-    /// is taken to be as much as this side's.
+    /// is taken to be as much as this side's, and soon enough for its memory to stay small.
     fn session(&self, dialect: Dialect) -> Session {
-        Session::new(dialect).acknowledging_after(self.outbox / 4)
+        Session::new(dialect).acknowledging_after((self.outbox / 4).min(EARLY_BYTES))
     }
 }
 

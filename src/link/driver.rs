@@ -7,6 +7,7 @@ use std::task::Poll;
 use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
+use super::bell::Bell;
 use super::expiry::Expiry;
 use super::inbox::Inbox;
 use super::recover::{Break, Lost, Recover, Resumption};
@@ -45,9 +46,9 @@ impl Driver {
         first: Option<Text>,
     ) -> Self {
         let inbox = Inbox::new(routes);
-        let (liveness, stage, now) = (Liveness::default(), Stage::Open, Instant::now());
+        let (liveness, stage, now) = (Liveness::default(), Stage::Open, None);
         let work = Work { link, inbox, liveness, stage, now, acknowledge: false };
-        let mut socket = Socket::new(transport);
+        let mut socket = Socket::new(transport, work.link.shared().driver());
         if let Some(first) = first {
             socket.say_first(first);
         }
@@ -85,21 +86,25 @@ impl Driver {
         let mut heartbeat = interval_at(Instant::now() + every, every);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut takeover = pin!(recover.takeover());
-        let mut expiring = pin!(expiry.run(shared));
+        let rare = Bell::new(Arc::clone(shared.driver()));
         let end = poll_fn(|cx| {
             shared.wake_with(cx.waker());
+            if !expiry.is_set(shared) {
+                rare.ring();
+            }
             // What is rare comes first: a busy link must not put it off.
-            if let Poll::Ready(resumption) = takeover.as_mut().poll(cx) {
-                return Poll::Ready(Err(resumption));
-            }
-            while heartbeat.poll_tick(cx).is_ready() {
-                if let Some(closed) = work.beat(socket) {
-                    return Poll::Ready(Ok(closed));
+            let rarely = rare.poll(|cx| {
+                if let Poll::Ready(resumption) = takeover.as_mut().poll(cx) {
+                    return Poll::Ready(Err(resumption));
                 }
-            }
-            // It works when it is polled, and has no end.
-            let _ = expiring.as_mut().poll(cx);
-            work.turn(socket, cx, &link).map(Ok)
+                while heartbeat.poll_tick(cx).is_ready() {
+                    if let Some(closed) = work.beat(socket) {
+                        return Poll::Ready(Ok(closed));
+                    }
+                }
+                expiry.poll(cx, shared).map(|never| match never {})
+            });
+            if rarely.is_ready() { rarely } else { work.turn(socket, cx, &link).map(Ok) }
         });
         match end.await {
             Ok(closed) => work.judge(socket, closed),
@@ -117,7 +122,8 @@ impl Driver {
         let link = work.link.clone();
         let shared = link.shared();
         // A peer that is alive after all learns from the end of the socket that it was given up.
-        let old = mem::replace(&mut self.socket, Socket::new(Box::new(transport::Gone)));
+        let old =
+            mem::replace(&mut self.socket, Socket::new(Box::new(transport::Gone), shared.driver()));
         if cut.by == ClosedBy::Remote {
             // Its close frame is answered, which is no longer this session's matter.
             tokio::spawn(timeout(shared.config().close_timeout, old.hang_up()));
@@ -132,7 +138,7 @@ impl Driver {
                 biased;
                 closed = shared.close_wanted() => return Err(closed),
                 resumption = &mut recovering => return resumption,
-                () = expiry.run(shared) => {}
+                never = expiry.run(shared) => match never {},
                 () = work.inbox.work(&link) => shared.set_handling(work.inbox.running()),
             }
         }
@@ -143,7 +149,7 @@ impl Driver {
         let Resumption { mut transport, last_seq, hold } = resumption;
         transport.set_limit(usize::MAX);
         let shared = self.work.link.shared();
-        self.socket = Socket::new(transport);
+        self.socket = Socket::new(transport, shared.driver());
         self.work.liveness = Liveness::default();
         if shared.us() == Role::Master {
             let (last, dialect) = shared.with_session(|s| (s.acknowledge(), *s.dialect()));
@@ -178,7 +184,7 @@ impl Driver {
             loop {
                 tokio::select! {
                     biased;
-                    () = expiry.run(shared) => {}
+                    never = expiry.run(shared) => match never {},
                     () = work.inbox.work(&link) => {}
                     event = socket.next(shared) => match event {
                         Event::Incoming(Incoming::Close(code, _)) => {

@@ -1,3 +1,4 @@
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -13,13 +14,20 @@ pub(super) struct Expiry {
 }
 
 impl Expiry {
-    /// Works for as long as it is polled; a new request wakes the task when its time ends before
-    /// all others. Cancel safe.
-    pub(super) async fn run(&mut self, shared: &Shared) {
-        poll_fn(|cx| self.poll(cx, shared)).await;
+    /// Whether the timer goes off when it should.
+    pub(super) fn is_set(&self, shared: &Shared) -> bool {
+        let next = shared.pending().next_deadline();
+        next.is_none() || next == self.timer.as_ref().map(|(set, _)| *set)
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, shared: &Shared) -> Poll<()> {
+    /// Works for as long as it is polled; a new request wakes the task when its time ends before
+    /// all others. Cancel safe.
+    pub(super) async fn run(&mut self, shared: &Shared) -> Infallible {
+        poll_fn(|cx| self.poll(cx, shared)).await
+    }
+
+    /// The same as a poll.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, shared: &Shared) -> Poll<Infallible> {
         while let Some(next) = shared.pending().next_deadline() {
             let (set, timer) =
                 self.timer.get_or_insert_with(|| (next, Box::pin(sleep_until(next))));

@@ -51,17 +51,43 @@ pub(super) async fn relay<R: Request>(
 
 /// Hands an event on to a link, behind those that wait for it already. Waits for nothing.
 pub(super) fn hand_on<E: Event>(target: &Link, data: &RawValue) {
-    let shared = target.shared();
-    let draft = target
-        .may_send(E::NAME, E::DIRECTION, E::SINCE)
-        .and_then(|()| Ok(Draft::event(E::NAME, data)?))
-        .and_then(|draft| shared.fits(&draft).map(|()| draft).map_err(SendError::from));
-    match draft {
-        Ok(draft) => queue(shared, draft),
-        Err(error) => {
-            let to = target.describe_peer();
-            tracing::error!(name = E::NAME, %to, %error, "an event cannot be handed on");
+    let draft = Draft::event(E::NAME, data).map_err(SendError::from);
+    if let Err(error) = draft.and_then(|draft| hand::<E>(target, draft)) {
+        let to = target.describe_peer();
+        tracing::error!(name = E::NAME, %to, %error, "an event cannot be handed on");
+    }
+}
+
+fn hand<E: Event>(target: &Link, draft: Draft) -> Result<(), SendError> {
+    target.may_send(E::NAME, E::DIRECTION, E::SINCE)?;
+    target.shared().fits(&draft)?;
+    queue(target.shared(), draft);
+    Ok(())
+}
+
+impl Link {
+    /// Sends one event over many links: it is written as JSON once, and no link waits for another.
+    ///
+    /// What has no room in a link's outbox waits in front of it, in as many bytes again as
+    /// [`Config::outbox`](super::Config); a link for which more than that waits is closed with a
+    /// reason. A link that has ended is passed over: this tells no more than [`event`](Self::event)
+    /// does of what arrived.
+    ///
+    /// # Errors
+    ///
+    /// The event cannot be sent to any link, as for [`event`](Self::event): then none gets it. A
+    /// link to which alone it cannot be sent, by its direction, version or limits, is passed over
+    /// and the error of the first such link returned when all others have it.
+    pub fn broadcast<'a, E: Event>(
+        event: &E,
+        links: impl IntoIterator<Item = &'a Self>,
+    ) -> Result<(), SendError> {
+        let draft = Draft::event(E::NAME, event)?;
+        let mut outcome = Ok(());
+        for link in links {
+            outcome = outcome.and(hand::<E>(link, draft.clone()));
         }
+        outcome
     }
 }
 

@@ -1,5 +1,6 @@
 //! The link itself: the handle that either side holds, and what works behind it.
 
+mod bell;
 mod config;
 mod driver;
 mod expiry;

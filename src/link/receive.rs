@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use tokio::time::Instant;
 
 use super::inbox::{Asker, panicked};
 use super::pending::{Answer, Proof};
@@ -236,7 +237,8 @@ impl Work {
         if running >= config.handlers || self.inbox.bytes() + bytes > config.inbox {
             return refused(format!("busy: {running} requests are being handled"));
         }
-        let deadline = self.now.checked_add(route.timeout.unwrap_or(config.request_timeout));
+        let now = *self.now.get_or_insert_with(Instant::now);
+        let deadline = now.checked_add(route.timeout.unwrap_or(config.request_timeout));
         let call = || (route.call)(link.clone(), deadline, seq, frame.data);
         match std::panic::catch_unwind(AssertUnwindSafe(call)) {
             Ok(Ok(handler)) => {

@@ -1,7 +1,11 @@
 use std::future::poll_fn;
 use std::mem;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use futures::task::AtomicWaker;
+
+use super::bell::Bell;
 use super::shared::Shared;
 use crate::close::{CloseCode, Reason};
 use crate::error::TransportError;
@@ -16,6 +20,9 @@ const BURST: u32 = 256;
 #[derive(Debug)]
 pub(crate) struct Socket<T> {
     transport: T,
+    /// Rung when there may be something to be read. A look in vain is not free: the WebSocket library
+    /// clears its read buffer for each.
+    reading: Bell,
     /// Messages read since the last write.
     reads: u32,
     /// Goes out before everything else: the answer to a client that resumes.
@@ -50,9 +57,11 @@ pub(crate) enum Event {
 }
 
 impl<T: Transport> Socket<T> {
-    pub(crate) fn new(transport: T) -> Self {
+    /// For the task that `task` wakes.
+    pub(crate) fn new(transport: T, task: &Arc<AtomicWaker>) -> Self {
         Self {
             transport,
+            reading: Bell::new(Arc::clone(task)),
             reads: 0,
             first: None,
             sign_due: false,
@@ -74,6 +83,12 @@ impl<T: Transport> Socket<T> {
     /// Shows the peer a sign of life that it answers or that acknowledges what it sent.
     pub(crate) fn show_life(&mut self) {
         self.sign_due = true;
+    }
+
+    /// Lets the transport go of what it does not need.
+    pub(crate) fn rest(&mut self) {
+        self.transport.rest();
+        self.reading.ring();
     }
 
     /// Sends `text` before everything that is queued.
@@ -113,13 +128,13 @@ impl<T: Transport> Socket<T> {
         // Reading first gathers the answers to all that has come into one write; writing after a
         // burst at the latest keeps a peer that never pauses from holding them up.
         if self.reads < BURST {
-            if let Poll::Ready(event) = self.poll_read(cx) {
+            if let Poll::Ready(event) = self.poll_read() {
                 return Poll::Ready(event);
             }
             self.write(cx, shared);
         } else {
             self.write(cx, shared);
-            if let Poll::Ready(event) = self.poll_read(cx) {
+            if let Poll::Ready(event) = self.poll_read() {
                 return Poll::Ready(event);
             }
         }
@@ -129,9 +144,10 @@ impl<T: Transport> Socket<T> {
         }
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+    fn poll_read(&mut self) -> Poll<Event> {
+        let Self { reading, transport, .. } = self;
         self.reads += 1;
-        Poll::Ready(match ready!(self.transport.poll_receive(cx)) {
+        Poll::Ready(match ready!(reading.poll(|cx| transport.poll_receive(cx))) {
             Ok(incoming) => Event::Incoming(incoming),
             Err(error) => Event::Fault(error),
         })
@@ -152,7 +168,8 @@ impl<T: Transport> Socket<T> {
         cx: &mut Context<'_>,
         shared: &Shared,
     ) -> Poll<Result<(), TransportError>> {
-        loop {
+        // Nothing follows the last word.
+        while !matches!(self.farewell, Farewell::Done) {
             ready!(self.transport.poll_ready(cx))?;
             let next = if let Some(text) = self.first.take() {
                 Outgoing::Text(text)

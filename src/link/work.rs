@@ -26,8 +26,8 @@ pub(super) struct Work {
     pub(super) inbox: Inbox,
     pub(super) liveness: Liveness,
     pub(super) stage: Stage,
-    /// When the driver's task was polled last: a handler's time counts from here.
-    pub(super) now: Instant,
+    /// When the first request of this turn was read: the time of its handlers counts from here.
+    pub(super) now: Option<Instant>,
     /// The peer should learn how much was received.
     pub(super) acknowledge: bool,
 }
@@ -76,6 +76,7 @@ impl Work {
         let writing = socket.is_writing(shared);
         match self.liveness.beat(traffic.received, traffic.sent, writing) {
             Verdict::Ask => {
+                socket.rest();
                 socket.show_life();
                 None
             }
@@ -95,7 +96,7 @@ impl Work {
         link: &Link,
     ) -> Poll<Closed> {
         let shared = link.shared();
-        self.now = Instant::now();
+        self.now = None;
         for _ in 0..TURN {
             shared.set_handling(self.inbox.running());
             // What has been received comes before what is still to be read.

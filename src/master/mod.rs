@@ -212,7 +212,7 @@ impl Master {
             handshake::server(&mut transport, &terms, &session, authenticate.as_ref(), find);
         match arrival.await? {
             Arrival::Fresh(agreement) => Ok(self.start(transport, *agreement)),
-            Arrival::Resume { seat, last_seq } => self.hand_over(transport, seat, last_seq).await,
+            Arrival::Resume { seat, last_seq } => self.hand_over(transport, seat, last_seq),
         }
     }
 
@@ -237,7 +237,7 @@ impl Master {
     }
 
     /// Brings a socket to the link whose session it goes on with.
-    async fn hand_over(
+    fn hand_over(
         &self,
         transport: Box<dyn Transport>,
         found: Found,
@@ -248,10 +248,11 @@ impl Master {
             hold.token = self.sessions(|sessions| sessions.renew(&found));
         }
         let resumption = Resumption { transport, last_seq, hold };
-        match found.sockets.send(resumption).await {
-            Ok(()) => Ok(found.link),
+        if found.sockets.put(resumption) {
+            Ok(found.link)
+        } else {
             // The session has ended in this moment: the client finds that out when it dials again.
-            Err(_) => Err(HandshakeError::Transport(TransportError::Ended)),
+            Err(HandshakeError::Transport(TransportError::Ended))
         }
     }
 

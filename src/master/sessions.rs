@@ -1,7 +1,10 @@
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::close::Closed;
@@ -20,7 +23,75 @@ pub(super) struct Sessions {
 struct Seat {
     tokens: Tokens,
     link: Link,
-    sockets: mpsc::Sender<Resumption>,
+    sockets: Arc<Slot>,
+}
+
+/// Where a link's next socket is put. Half a word of a channel: many links never need it.
+#[derive(Debug)]
+pub(super) struct Slot {
+    next: Mutex<Next>,
+    filled: Notify,
+}
+
+enum Next {
+    None,
+    Socket(Resumption),
+    /// The session has ended.
+    Closed,
+}
+
+impl Slot {
+    fn new() -> Self {
+        Self { next: Mutex::new(Next::None), filled: Notify::new() }
+    }
+
+    /// Puts a socket in, in the place of one that was not taken yet: its client has brought a newer
+    /// one. Says whether the session is still there.
+    pub(super) fn put(&self, resumption: Resumption) -> bool {
+        let mut next = self.lock();
+        if let Next::Closed = *next {
+            return false;
+        }
+        *next = Next::Socket(resumption);
+        drop(next);
+        self.filled.notify_one();
+        true
+    }
+
+    async fn take(&self) -> Resumption {
+        loop {
+            if let Some(resumption) = self.taken() {
+                return resumption;
+            }
+            self.filled.notified().await;
+        }
+    }
+
+    fn taken(&self) -> Option<Resumption> {
+        let mut next = self.lock();
+        match mem::replace(&mut *next, Next::None) {
+            Next::Socket(resumption) => Some(resumption),
+            other => {
+                *next = other;
+                None
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Next> {
+        // Nothing panics while the lock is held.
+        self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Next {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Socket(_) => "Socket",
+            Self::Closed => "Closed",
+        })
+    }
 }
 
 /// What proves a session.
@@ -60,12 +131,13 @@ impl Tokens {
 impl Sessions {
     /// Holds the session of `link` from now on.
     pub(super) fn open(&mut self, hold: &Hold, link: Link) -> SocketQueue {
-        let (sockets, queue) = mpsc::channel(1);
+        let slot = Arc::new(Slot::new());
         if let Some(number) = number(&hold.token) {
             let tokens = Tokens { shown: hold.token.clone(), given: VecDeque::new() };
+            let sockets = Arc::clone(&slot);
             self.seats.insert(number, Seat { tokens, link, sockets });
         }
-        SocketQueue { queue, timeout: hold.timeout }
+        SocketQueue { slot, timeout: hold.timeout }
     }
 
     /// The session that `token` proves, and where its next socket goes.
@@ -73,7 +145,7 @@ impl Sessions {
         let number = number(token)?;
         let seat = self.seats.get(&number).filter(|seat| seat.tokens.has(token))?;
         let hold = seat.link.hold()?;
-        let (link, sockets) = (seat.link.clone(), seat.sockets.clone());
+        let (link, sockets) = (seat.link.clone(), Arc::clone(&seat.sockets));
         Some(Found { number, link, sockets, hold, shown: token.clone() })
     }
 
@@ -101,7 +173,7 @@ impl Sessions {
 pub(super) struct Found {
     number: u64,
     pub(super) link: Link,
-    pub(super) sockets: mpsc::Sender<Resumption>,
+    pub(super) sockets: Arc<Slot>,
     pub(super) hold: Hold,
     shown: Secret,
 }
@@ -109,26 +181,25 @@ pub(super) struct Found {
 /// The sockets of a link at the master: clients bring them.
 #[derive(Debug)]
 pub(super) struct SocketQueue {
-    queue: mpsc::Receiver<Resumption>,
+    slot: Arc<Slot>,
     timeout: Duration,
 }
 
 impl Recover for SocketQueue {
     async fn takeover(&mut self) -> Resumption {
-        match self.queue.recv().await {
-            Some(resumption) => resumption,
-            // The session is closed, or there is none.
-            None => std::future::pending().await,
-        }
+        self.slot.take().await
     }
 
     async fn recover(&mut self, lost: &Lost) -> Result<Resumption, Closed> {
-        let ended =
-            || Closed::lost(format!("Not resumed within {:?}: {}", self.timeout, lost.cut.reason));
-        match timeout(self.timeout, self.queue.recv()).await {
-            Ok(Some(resumption)) => Ok(resumption),
-            Ok(None) | Err(_) => Err(ended()),
-        }
+        timeout(self.timeout, self.slot.take()).await.map_err(|_| {
+            Closed::lost(format!("Not resumed within {:?}: {}", self.timeout, lost.cut.reason))
+        })
+    }
+}
+
+impl Drop for SocketQueue {
+    fn drop(&mut self) {
+        *self.slot.lock() = Next::Closed;
     }
 }
 

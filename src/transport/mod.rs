@@ -71,6 +71,9 @@ pub trait Transport: Send + 'static {
     /// The longest message in bytes that is taken from the peer from now on.
     fn set_limit(&mut self, bytes: usize);
 
+    /// Called at each heartbeat: a transport that has little to do may let go of memory.
+    fn rest(&mut self) {}
+
     /// Whether both ends have agreed to speak sessions with this library's extensions.
     fn is_extended(&self) -> bool {
         false
@@ -106,6 +109,10 @@ impl Transport for Box<dyn Transport> {
 
     fn set_limit(&mut self, bytes: usize) {
         (**self).set_limit(bytes);
+    }
+
+    fn rest(&mut self) {
+        (**self).rest();
     }
 
     fn is_extended(&self) -> bool {

@@ -18,6 +18,7 @@ const BEFORE_DATA: &[u8] = br#"","data":"#;
 ///
 /// The data is written once, behind room for the head; numbering writes the head in front of it
 /// and copies nothing.
+#[derive(Clone)]
 pub struct Draft {
     /// Room for the head, then `,"type":"…","data":…}`.
     buffer: Vec<u8>,

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 
 use super::decode::{DecodeError, read_object};
-use super::limits::{MAX_SEQ, MAX_TYPE};
+use super::limits::{MAX_SEQ, MAX_TYPE, is_plain};
 
 /// One message; `data` is borrowed and not looked into.
 pub struct Frame<'a> {
@@ -71,12 +71,11 @@ impl<'a> Frame<'a> {
         let rest = text.strip_prefix(r#"{"seq":"#)?;
         let (seq, rest) = number(rest)?;
         let rest = rest.strip_prefix(r#","type":""#)?;
-        let end = rest.bytes().take(MAX_TYPE + 1).position(|byte| byte == b'"')?;
+        let end = rest.find('"').filter(|end| *end <= MAX_TYPE)?;
         let (kind, rest) = rest.split_at(end);
-        let plain = |byte: u8| byte >= 0x20 && byte != b'\\';
         let data = rest.strip_prefix(r#"","data":"#)?.strip_suffix('}')?;
         let is_object = data.starts_with('{') && data.ends_with('}');
-        (is_object && kind.bytes().all(plain)).then_some(Self {
+        (is_object && is_plain(kind)).then_some(Self {
             seq: Some(seq),
             kind: Cow::Borrowed(kind),
             data,

@@ -12,8 +12,13 @@ pub const MAX_NAME: usize = MAX_TYPE - "_response".len();
 /// Whether `name` can stand in a message type, and in that of its response: 1 to 119 bytes, none
 /// of which JSON would escape.
 pub fn is_name(name: &str) -> bool {
-    let plain = |byte: u8| byte >= 0x20 && byte != b'"' && byte != b'\\';
-    (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(plain)
+    (1..=MAX_NAME).contains(&name.len()) && is_plain(name)
+}
+
+/// Whether JSON would escape no byte of `text`. All are looked at, many at once.
+pub(super) fn is_plain(text: &str) -> bool {
+    let odd = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
+    !text.bytes().fold(false, |any, byte| any | odd(byte))
 }
 
 /// Highest sequence number: 2⁵³ − 1, the last integer that every JSON reader holds exactly.

@@ -4,7 +4,7 @@ mod outgoing;
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Poll, Waker};
 
 use futures::task::AtomicWaker;
@@ -49,7 +49,7 @@ pub(crate) struct Shared {
     /// Events that were handed on to this link and wait for room.
     backlog: Backlog,
     /// Wakes the driver: there is something to write, or the link shall close.
-    driver: AtomicWaker,
+    driver: Arc<AtomicWaker>,
     close_asked: OnceLock<Closed>,
     end: OnceLock<Closed>,
     ended: CancellationToken,
@@ -76,7 +76,7 @@ impl Shared {
             answering: Semaphore::new(1),
             backlog: Backlog::default(),
             config,
-            driver: AtomicWaker::new(),
+            driver: Arc::default(),
             close_asked: OnceLock::new(),
             end: OnceLock::new(),
             ended: CancellationToken::new(),
@@ -235,6 +235,10 @@ impl Shared {
             events: self.ignored_events.load(Ordering::Relaxed),
             responses: self.ignored_responses.load(Ordering::Relaxed),
         }
+    }
+
+    pub(crate) fn driver(&self) -> &Arc<AtomicWaker> {
+        &self.driver
     }
 
     pub(crate) fn wake_with(&self, waker: &Waker) {

@@ -15,7 +15,8 @@ const HEAD: u64 = 14;
 /// allowance is the lower limit that holds until then, for all bytes together.
 #[derive(Debug)]
 pub(super) struct Metered<S> {
-    stream: S,
+    /// `None` for one that only takes the place of another.
+    stream: Option<S>,
     traffic: Traffic,
     /// How many bytes may be received in all.
     allowance: Option<u64>,
@@ -24,7 +25,17 @@ pub(super) struct Metered<S> {
 
 impl<S> Metered<S> {
     pub(super) fn new(stream: S) -> Self {
-        Self { stream, traffic: Traffic::default(), allowance: None, exceeded: false }
+        Self { stream: Some(stream), ..Self::gone() }
+    }
+
+    /// The end of a stream.
+    pub(super) fn gone() -> Self {
+        Self { stream: None, traffic: Traffic::default(), allowance: None, exceeded: false }
+    }
+
+    /// Bytes were received before this one was there to count them.
+    pub(super) fn has_received(&mut self, bytes: usize) {
+        self.traffic.received += bytes as u64;
     }
 
     pub(super) fn traffic(&self) -> Traffic {
@@ -46,8 +57,9 @@ impl<S: AsyncRead + Unpin> Metered<S> {
     pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut waste = [0; 4096];
         loop {
+            let Some(stream) = &mut self.stream else { return Poll::Ready(Ok(())) };
             let mut buffer = ReadBuf::new(&mut waste);
-            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+            ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
             match buffer.filled().len() {
                 0 => return Poll::Ready(Ok(())),
                 bytes => self.traffic.received += bytes as u64,
@@ -67,7 +79,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
             return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
         }
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        let Some(stream) = &mut self.stream else { return Poll::Ready(Ok(())) };
+        ready!(Pin::new(stream).poll_read(cx, buffer))?;
         self.traffic.received += (buffer.filled().len() - before) as u64;
         Poll::Ready(Ok(()))
     }
@@ -79,16 +92,27 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
+        let Some(stream) = &mut self.stream else { return Poll::Ready(gone()) };
+        let written = ready!(Pin::new(stream).poll_write(cx, bytes))?;
         self.traffic.sent += written as u64;
         Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        match &mut self.stream {
+            Some(stream) => Pin::new(stream).poll_flush(cx),
+            None => Poll::Ready(gone()),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        match &mut self.stream {
+            Some(stream) => Pin::new(stream).poll_shutdown(cx),
+            None => Poll::Ready(gone()),
+        }
     }
+}
+
+fn gone<T>() -> io::Result<T> {
+    Err(io::ErrorKind::NotConnected.into())
 }

@@ -5,11 +5,12 @@ mod upgrade;
 
 use std::fmt;
 use std::io;
+use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use futures::{Sink as _, Stream as _};
+use futures::{FutureExt as _, Sink as _, Stream as _};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode as WireCode;
@@ -25,9 +26,14 @@ use metered::Metered;
 pub(crate) use upgrade::switch;
 pub(crate) use upgrade::{Address, UpgradeError, accept, connect, dial, listen};
 
-/// Read buffer per socket. 128 KiB, the WebSocket library's default, is what 10,000 idle links
-/// cannot afford; 8 KiB is as fast as any.
+/// Read buffer of a busy socket: as fast as any. 128 KiB, the WebSocket library's default, is what
+/// 10,000 links cannot afford.
 const READ_BUFFER: usize = 8 * 1024;
+/// Read buffer of a socket with little to say, all of which the WebSocket library writes to at each
+/// look at the socket.
+const CALM_READ_BUFFER: usize = 1024;
+/// What is received through a calm socket's buffer before it gets the larger one.
+const CALM_BYTES: u64 = 16 * 1024;
 /// What is gathered before the socket is written to.
 const WRITE_BUFFER: usize = 16 * 1024;
 /// Room in the write buffer for frame heads, a pong and a close frame.
@@ -42,6 +48,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 /// A WebSocket over the byte stream `S`.
 pub struct WebSocket<S> {
     stream: WebSocketStream<Metered<S>>,
+    role: Role,
+    pace: Pace,
     reading: Reading,
     /// A close frame has been sent: there is nothing left to write.
     close_sent: bool,
@@ -50,6 +58,62 @@ pub struct WebSocket<S> {
     limit: usize,
     /// The upgrade agreed on sessions with this library's extensions.
     extended: bool,
+}
+
+/// How large the buffers below are and may be.
+///
+/// Those of the WebSocket library never shrink: one large message would be kept room for as long as
+/// its socket lives. They are given up and made anew at a moment when they hold nothing.
+#[derive(Debug)]
+struct Pace {
+    /// The size of the read buffer when it was made.
+    buffer: usize,
+    /// The longest message since then, either way.
+    longest: usize,
+    /// Bytes received when it was made.
+    since: u64,
+    /// Bytes received when [`Transport::rest`] was called last.
+    rested: u64,
+    /// Next to nothing was received between the last two of these calls.
+    is_calm: bool,
+    /// Bytes received that no message accounts for: none when all that came has been given out.
+    /// `None` where that cannot be told: a client's socket has also received the answer to its
+    /// upgrade.
+    given_out: Option<u64>,
+}
+
+impl Pace {
+    fn new(buffer: usize, given_out: Option<u64>) -> Self {
+        Self { buffer, longest: 0, since: 0, rested: 0, is_calm: false, given_out }
+    }
+
+    /// Takes note of a message of `bytes` from a client.
+    fn give_out(&mut self, bytes: usize) {
+        self.longest = self.longest.max(bytes);
+        let length: u64 = match bytes {
+            ..126 => 2,
+            126..65_536 => 4,
+            _ => 10,
+        };
+        // A message in several frames, or with a longer head than it needs, takes more than this:
+        // then the buffers are never taken for empty.
+        if let Some(given_out) = &mut self.given_out {
+            *given_out += length + 4 + bytes as u64;
+        }
+    }
+
+    /// The read buffer that fits what goes on, when it is another than there is.
+    fn other_buffer(&self, received: u64) -> Option<usize> {
+        self.given_out?;
+        let small = self.buffer == CALM_READ_BUFFER;
+        if small && received - self.since >= CALM_BYTES {
+            Some(READ_BUFFER)
+        } else if self.is_calm && !small {
+            Some(CALM_READ_BUFFER)
+        } else {
+            (self.longest > 4 * READ_BUFFER).then_some(self.buffer)
+        }
+    }
 }
 
 /// What is left to be read.
@@ -102,14 +166,54 @@ impl<S: Stream> WebSocket<S> {
     }
 
     async fn after_upgrade(stream: S, read: Vec<u8>, role: Role, max_frame: usize) -> Self {
-        let (stream, config) = (Metered::new(stream), config(max_frame));
+        let mut stream = Metered::new(stream);
+        stream.has_received(read.len());
+        // What a server's socket holds can be told; it begins as one of many.
+        let (buffer, given_out) = match role {
+            Role::Server => (CALM_READ_BUFFER, Some(0)),
+            Role::Client => (READ_BUFFER, None),
+        };
+        let config = config(max_frame, buffer);
         let stream = WebSocketStream::from_partially_read(stream, read, role, Some(config)).await;
-        Self::over(stream, max_frame)
+        Self { role, pace: Pace::new(buffer, given_out), ..Self::over(stream, max_frame) }
     }
 
     fn over(stream: WebSocketStream<Metered<S>>, max_frame: usize) -> Self {
-        let reading = Reading::Messages;
-        Self { stream, reading, close_sent: false, max_frame, limit: max_frame, extended: false }
+        Self {
+            stream,
+            role: Role::Client,
+            pace: Pace::new(READ_BUFFER, None),
+            reading: Reading::Messages,
+            close_sent: false,
+            max_frame,
+            limit: max_frame,
+            extended: false,
+        }
+    }
+
+    /// Gives the buffers below up for new ones, the one for reading of `bytes`, when they hold
+    /// nothing; says whether they did.
+    fn renew(&mut self, cx: &mut Context<'_>, bytes: usize) -> bool {
+        let received = self.stream.get_ref().traffic().received;
+        let empty = self.pace.given_out == Some(received)
+            && self.reading == Reading::Messages
+            && !self.close_sent
+            && matches!(Pin::new(&mut self.stream).poll_flush(cx), Poll::Ready(Ok(())));
+        if !empty {
+            return false;
+        }
+        let config = config(self.max_frame, bytes);
+        let renewed = |stream| WebSocketStream::from_raw_socket(stream, self.role, Some(config));
+        let Some(spare) = renewed(Metered::gone()).now_or_never() else { return false };
+        let stream = mem::replace(&mut self.stream, spare).into_inner();
+        if let Some(stream) = renewed(stream).now_or_never() {
+            self.stream = stream;
+        }
+        self.pace.buffer = bytes;
+        self.pace.longest = 0;
+        self.pace.since = received;
+        self.pace.is_calm = false;
+        true
     }
 
     fn fault(&mut self, error: Error) -> TransportError {
@@ -134,6 +238,7 @@ impl<S: Stream> WebSocket<S> {
     }
 
     fn incoming(&mut self, message: Message) -> Result<Incoming, TransportError> {
+        self.pace.give_out(message.len());
         Ok(match message {
             Message::Text(text) if text.len() > self.limit => {
                 self.reading = Reading::Discarding;
@@ -157,9 +262,9 @@ fn into_io(error: UpgradeError) -> io::Error {
     }
 }
 
-fn config(max_frame: usize) -> WebSocketConfig {
+fn config(max_frame: usize, read_buffer: usize) -> WebSocketConfig {
     WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER)
+        .read_buffer_size(read_buffer)
         .write_buffer_size(WRITE_BUFFER)
         .max_write_buffer_size(WRITE_BUFFER + max_frame + SLACK)
         .max_message_size(Some(max_frame))
@@ -183,7 +288,14 @@ impl<S: Stream> Transport for WebSocket<S> {
             ready!(self.stream.get_mut().poll_discard(cx))?;
             return Poll::Ready(Err(TransportError::Ended));
         }
-        Poll::Ready(match ready!(Pin::new(&mut self.stream).poll_next(cx)) {
+        let mut next = Pin::new(&mut self.stream).poll_next(cx);
+        if next.is_pending()
+            && let Some(bytes) = self.pace.other_buffer(self.traffic().received)
+            && self.renew(cx, bytes)
+        {
+            next = Pin::new(&mut self.stream).poll_next(cx);
+        }
+        Poll::Ready(match ready!(next) {
             Some(Ok(message)) => self.incoming(message),
             Some(Err(error)) => Err(self.fault(error)),
             None => Err(TransportError::Ended),
@@ -195,7 +307,11 @@ impl<S: Stream> Transport for WebSocket<S> {
     }
 
     fn send(&mut self, message: Outgoing) -> Result<(), TransportError> {
-        self.close_sent |= matches!(message, Outgoing::Close(..));
+        match &message {
+            Outgoing::Text(text) => self.pace.longest = self.pace.longest.max(text.len()),
+            Outgoing::Close(..) => self.close_sent = true,
+            Outgoing::Ping => {}
+        }
         Pin::new(&mut self.stream).start_send(to_message(message)).map_err(write_fault)
     }
 
@@ -216,6 +332,12 @@ impl<S: Stream> Transport for WebSocket<S> {
         self.limit = bytes.min(self.max_frame);
         let allowance = (bytes < self.max_frame).then_some(bytes);
         self.stream.get_mut().set_allowance(allowance);
+    }
+
+    fn rest(&mut self) {
+        let received = self.traffic().received;
+        self.pace.is_calm = received - self.pace.rested < READ_BUFFER as u64 / 2;
+        self.pace.rested = received;
     }
 
     fn is_extended(&self) -> bool {
@@ -248,7 +370,7 @@ mod tests {
         let (stream, _peer) = tokio::io::duplex(64);
         let socket = WebSocket::upgraded(stream, 1 << 20).await;
         let config = socket.stream.get_config();
-        assert_eq!(config.read_buffer_size, 8 * 1024);
+        assert_eq!(config.read_buffer_size, 1024);
         assert_eq!(config.max_write_buffer_size, (1 << 20) + 20 * 1024);
         assert_eq!(config.max_message_size, Some(1 << 20));
         assert_eq!(config.max_frame_size, Some(1 << 20));

@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{self, Error, client::IntoClientRequest as _};
 
 use super::metered::Metered;
-use super::{Stream, WebSocket, config};
+use super::{READ_BUFFER, Stream, WebSocket, config};
 use crate::wire::Dialect;
 
 /// The path of a master's endpoint, below whatever prefix its base address has.
@@ -319,7 +319,7 @@ pub(crate) async fn connect<S: Stream>(
     if sessions {
         request.headers_mut().insert(HEADER, HEADER_VALUE);
     }
-    let config = config(max_frame);
+    let config = config(max_frame, READ_BUFFER);
     let stream = Metered::new(stream);
     match tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await {
         Ok((stream, response)) => {

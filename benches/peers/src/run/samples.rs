@@ -1,0 +1,34 @@
+//! What was measured, round by round.
+
+use std::collections::BTreeMap;
+
+use crate::stacks::Stack;
+
+/// All values by load, stack and quantity.
+#[derive(Debug, Default)]
+pub struct Samples(BTreeMap<(String, &'static str, &'static str), Vec<f64>>);
+
+impl Samples {
+    pub fn add(&mut self, load: &str, stack: Stack, quantity: &'static str, value: f64) {
+        eprintln!("{load}: {} {quantity} {value:.2}", stack.name());
+        let key = (load.to_owned(), stack.name(), quantity);
+        self.0.entry(key).or_default().push(value);
+    }
+
+    pub fn median(&self, load: &str, stack: Stack, quantity: &'static str) -> Option<f64> {
+        let mut values = self.0.get(&(load.to_owned(), stack.name(), quantity))?.clone();
+        values.sort_unstable_by(f64::total_cmp);
+        values.get(values.len() / 2).copied()
+    }
+
+    /// One stack's median by another's.
+    pub fn ratio(
+        &self,
+        load: &str,
+        stack: Stack,
+        by: Stack,
+        quantity: &'static str,
+    ) -> Option<f64> {
+        Some(self.median(load, stack, quantity)? / self.median(load, by, quantity)?)
+    }
+}
