@@ -171,6 +171,8 @@ async fn shutdown_tells_those_in_the_handshake() {
         .await;
     sleep(Duration::from_millis(100)).await;
     let shutdown = tokio::spawn(async move { master.shutdown("noon", DRAIN).await });
+    sleep(Duration::from_millis(100)).await;
+    assert!(!shutdown.is_finished(), "it waits until they have hung up");
     for raw in [&mut silent, &mut asked] {
         let ended = raw.ended().await;
         assert_eq!(ended.message.as_deref(), Some("shutdown"));

@@ -151,6 +151,8 @@ fn a_dropped_driver_is_a_typed_error() {
         }
         panic!("not asked");
     });
+    // It is queued; the other runtime has yet to write it.
+    std::thread::sleep(Duration::from_millis(200));
     there.shutdown_background();
     let error = here.block_on(soon(waiting)).unwrap().unwrap_err();
     let RequestError::Closed { delivery, closed } = error else { panic!("{error}") };

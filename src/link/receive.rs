@@ -7,11 +7,11 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 
-use super::error_response;
 use super::inbox::{Asked, panic_text};
 use super::pending::{Answer, Proof};
 use super::stream::Sort;
 use super::work::{Stage, Work, malformed};
+use super::{LinkState, error_response};
 use crate::close::{CloseCode, Closed};
 use crate::error::RemoteError;
 use crate::session::Taken;
@@ -54,8 +54,13 @@ impl Work {
             Ok(frame) => frame,
             Err(error) => return Some(malformed(error)),
         };
-        if known.is_none() && frame.kind == Heartbeat::TYPE && self.link.shared().resumes() {
-            return self.heartbeat(&frame);
+        if known.is_none() && self.link.shared().resumes() {
+            if frame.kind == Heartbeat::TYPE {
+                return self.heartbeat(&frame);
+            }
+            if frame.kind == Close::TYPE && frame.seq.is_none() {
+                return Some(self.handshake_given_up(&frame));
+            }
         }
         let seq = match known.map_or_else(|| self.number(&frame, text), |seq| Ok(Some(seq))) {
             Ok(Some(seq)) => seq,
@@ -63,6 +68,15 @@ impl Work {
             Err(closed) => return Some(closed),
         };
         self.take(text, &frame, seq, Proof::Read).unwrap_or(None)
+    }
+
+    /// The client has given the handshake up while `ready` or `continue` was on its way. Without
+    /// `ready` it knows no session; with a session to go on with, it dials again.
+    fn handshake_given_up(&mut self, frame: &Frame<'_>) -> Closed {
+        if matches!(*self.link.shared().states().borrow(), LinkState::Connected) {
+            self.stage = Stage::Disconnecting;
+        }
+        self.close(frame)
     }
 
     /// The frame's number, `None` for one that came before.
