@@ -178,6 +178,8 @@ fn a_dropped_driver_is_a_typed_error() {
         }
         panic!("not asked");
     });
+    // It is queued; the other runtime has yet to write it.
+    std::thread::sleep(Duration::from_millis(200));
     there.shutdown_background();
     let told = here.block_on(async { timeout(Duration::from_secs(10), waiting).await });
     let error = told.expect("nobody is told").unwrap().unwrap_err();

@@ -122,6 +122,49 @@ async fn each_prefix_of_a_session_may_come_again() {
     );
 }
 
+/// A client gives the handshake up while `ready` is on its way: its reason is what counts.
+#[tokio::test(start_paused = true)]
+async fn a_handshake_that_is_given_up_late_is_no_fault() {
+    let master = Master::builder().dialect(Dialect::SESSION).build().unwrap();
+    let (ours, theirs) = memory::pair();
+    let attached = tokio::spawn(async move { master.attach(theirs).await });
+    let mut peer = Scripted(ours);
+    let who = r#"{"agent":"a","version":"2.0.0-alpha.12"}"#;
+    peer.say(&format!(r#"{{"seq":null,"type":"register_control","data":{who}}}"#)).await;
+    peer.say(r#"{"seq":null,"type":"close","data":{"reason":"too slow"}}"#).await;
+    let link = attached.await.unwrap().unwrap();
+    assert_eq!(soon(link.closed()).await.to_string(), "closed by the peer: too slow");
+}
+
+/// A client gives a resume up while `continue` is on its way: it dials again, and the session goes
+/// on.
+#[tokio::test(start_paused = true)]
+async fn a_resume_that_is_given_up_late_ends_no_session() {
+    let master = Master::builder().dialect(Dialect::SESSION).build().unwrap();
+    let open = async || {
+        let (ours, theirs) = memory::pair();
+        let master = master.clone();
+        tokio::spawn(async move { master.attach(theirs).await });
+        let mut peer = Scripted(ours);
+        assert!(peer.hear().await.contains("\"hello\""));
+        peer
+    };
+    let mut peer = open().await;
+    let who = r#"{"agent":"a","version":"2.0.0-alpha.12"}"#;
+    peer.say(&format!(r#"{{"seq":null,"type":"register_control","data":{who}}}"#)).await;
+    let ready: Value = serde_json::from_str(&peer.hear().await).unwrap();
+    let token = ready["data"]["session_token"].as_str().unwrap();
+    let resume = format!(r#"{{"session_token":"{token}","last_seq":null}}"#);
+    for _ in 0..3 {
+        let mut peer = open().await;
+        peer.say(&format!(r#"{{"seq":null,"type":"resume","data":{resume}}}"#)).await;
+        assert!(peer.hear().await.contains("\"continue\""));
+        peer.say(r#"{"seq":null,"type":"close","data":{"reason":"too slow"}}"#).await;
+        sleep(Duration::from_secs(2)).await;
+        assert!(master.controls()[0].ended().is_none());
+    }
+}
+
 /// What a link is doing when its session is lost.
 #[derive(Clone, Copy, Debug)]
 enum Doing {

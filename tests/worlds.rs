@@ -99,6 +99,8 @@ struct Facts {
     handled: HashMap<u64, u32>,
     /// Answers, by who asked.
     answers: HashMap<&'static str, u64>,
+    /// How links have ended, and how often.
+    ends: HashMap<String, u64>,
     master: Option<Master>,
     cuts: u64,
 }
@@ -228,8 +230,10 @@ async fn talk(world: World, link: Link, who: &'static str) {
     if !world.is_sending() {
         return;
     }
-    link.closed().await;
-    world.facts().sent.get_mut(&session).unwrap().1 = None;
+    let closed = link.closed().await;
+    let mut facts = world.facts();
+    *facts.ends.entry(closed.to_string()).or_default() += 1;
+    facts.sent.get_mut(&session).unwrap().1 = None;
 }
 
 async fn master(world: World) -> turmoil::Result {
@@ -404,6 +408,18 @@ fn check(world: &World) -> Result<(), String> {
         if arrived.len() as u64 > sent.0 + 1 {
             return Err(format!("session {session}: {} of {}", arrived.len(), sent.0));
         }
+    }
+    // Machines crash and networks fail. Nobody breaks a rule.
+    let reasons = [
+        "lost: Not resumed within 8s: ",
+        "lost: The master does not know the session any more",
+        "closed by this side: Registered from another connection",
+        "closed by the peer: Registered from another connection",
+        "closed by the peer: Handshake timed out: no ready within 2s",
+    ];
+    let legal = |end: &&String| reasons.iter().any(|reason| end.starts_with(reason));
+    if let Some(end) = facts.ends.keys().find(|end| !legal(end)) {
+        return Err(format!("a link has ended: {end}"));
     }
     alive(&facts, &master)?;
     for (id, outcome) in &facts.outcomes {

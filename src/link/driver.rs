@@ -45,9 +45,9 @@ impl Driver {
         routes: Arc<Routes>,
         first: Option<Text>,
     ) -> Self {
-        let inbox = Inbox::new(routes);
+        let inbox = Inbox::new();
         let (liveness, stage, now) = (Liveness::default(), Stage::Open, None);
-        let work = Work { link, inbox, liveness, stage, now, acknowledge: false };
+        let work = Work { link, routes, inbox, liveness, stage, now, acknowledge: false };
         let mut socket = Socket::new(transport, work.link.shared().driver());
         if let Some(first) = first {
             socket.say_first(first);
@@ -139,7 +139,7 @@ impl Driver {
                 closed = shared.close_wanted() => return Err(closed),
                 resumption = &mut recovering => return resumption,
                 never = expiry.run(shared) => match never {},
-                () = work.inbox.work(&link) => shared.set_handling(work.inbox.running()),
+                () = work.inbox.work(&link, &work.routes) => shared.set_handling(work.inbox.running()),
             }
         }
     }
@@ -185,7 +185,7 @@ impl Driver {
                 tokio::select! {
                     biased;
                     never = expiry.run(shared) => match never {},
-                    () = work.inbox.work(&link) => {}
+                    () = work.inbox.work(&link, &work.routes) => {}
                     event = socket.next(shared) => match event {
                         Event::Incoming(Incoming::Close(code, _)) => {
                             if closed.by == ClosedBy::Remote {
@@ -214,7 +214,7 @@ impl Rest {
     pub(crate) async fn finish(mut self) {
         let link = self.0.link.clone();
         while !self.0.inbox.is_empty() {
-            self.0.inbox.work(&link).await;
+            self.0.inbox.work(&link, &self.0.routes).await;
         }
     }
 }

@@ -11,13 +11,12 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 
 use super::router::Routes;
-use super::{Link, error_response};
+use super::{Link, MAX_ERROR, error_response};
 use crate::error::DecodeError;
 use crate::wire::Text;
 
 /// What was received and is not handled yet: running request handlers, and the queue of events.
 pub(crate) struct Inbox {
-    routes: Arc<Routes>,
     /// The newest, which has not begun yet: most are done at their first poll and never get
     /// further.
     fresh: Option<Handling>,
@@ -35,13 +34,12 @@ pub(crate) struct Inbox {
 struct Handling {
     work: BoxFuture<'static, ()>,
     held: Held,
-    /// Whom to tell of a panic.
-    asker: Option<Asker>,
+    /// The request, whose sender is told of a panic.
+    asked: Option<Asked>,
 }
 
-/// Who has sent a request.
-pub(super) struct Asker {
-    pub(super) link: Link,
+/// A request that is handled.
+pub(super) struct Asked {
     pub(super) name: &'static str,
     pub(super) seq: u64,
 }
@@ -62,42 +60,37 @@ struct QueuedEvent {
 }
 
 impl Future for Handling {
-    type Output = Held;
+    type Output = Done;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Held> {
-        loop {
-            match catch_unwind(AssertUnwindSafe(|| self.work.as_mut().poll(cx))) {
-                Ok(polled) => return polled.map(|()| self.held),
-                Err(_) => match self.asker.take() {
-                    Some(asker) => self.work = asker.tell_of_panic().boxed(),
-                    None => {
-                        tracing::error!("the handler of an event panicked");
-                        return Poll::Ready(self.held);
-                    }
-                },
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Done> {
+        match catch_unwind(AssertUnwindSafe(|| self.work.as_mut().poll(cx))) {
+            Ok(polled) => polled.map(|()| Done { held: self.held, panicked: None }),
+            Err(_) => {
+                if self.asked.is_none() {
+                    tracing::error!("the handler of an event panicked");
+                }
+                Poll::Ready(Done { held: self.held, panicked: self.asked.take() })
             }
         }
     }
 }
 
-impl Asker {
-    async fn tell_of_panic(self) {
-        let Self { link, name, seq } = self;
-        let response = error_response(name, seq, &panicked(name));
-        link.shared().respond(name, seq, response).await;
-    }
+/// The end of a handler.
+struct Done {
+    held: Held,
+    /// The request whose handler has panicked.
+    panicked: Option<Asked>,
 }
 
 /// The error for the peer whose request's handler has panicked.
-pub(super) fn panicked(name: &str) -> String {
+pub(super) fn panic_text(name: &str) -> String {
     tracing::error!(name, "the handler of a request panicked");
     format!("The handler of {name}_request panicked")
 }
 
 impl Inbox {
-    pub(crate) fn new(routes: Arc<Routes>) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
-            routes,
             fresh: None,
             running: FuturesUnordered::new(),
             event: None,
@@ -106,10 +99,6 @@ impl Inbox {
             answers: 0,
             waiting_bytes: 0,
         }
-    }
-
-    pub(crate) fn routes(&self) -> &Arc<Routes> {
-        &self.routes
     }
 
     /// Bytes of received frames whose handlers have not finished.
@@ -135,16 +124,16 @@ impl Inbox {
     }
 
     /// Takes a request's handler; `bytes` is the length of its frame.
-    pub(super) fn add_request(&mut self, work: BoxFuture<'static, ()>, asker: Asker, bytes: usize) {
+    pub(super) fn add_request(&mut self, work: BoxFuture<'static, ()>, asked: Asked, bytes: usize) {
         self.bytes += bytes;
-        self.add(Handling { work, held: Held::Request(bytes), asker: Some(asker) });
+        self.add(Handling { work, held: Held::Request(bytes), asked: Some(asked) });
     }
 
     /// Takes an answer of the link's own, of `bytes`, that waits for something.
     pub(crate) fn add_answer(&mut self, work: BoxFuture<'static, ()>, bytes: usize) {
         self.answers += 1;
         self.waiting_bytes += bytes;
-        self.add(Handling { work, held: Held::Answer(bytes), asker: None });
+        self.add(Handling { work, held: Held::Answer(bytes), asked: None });
     }
 
     fn add(&mut self, handling: Handling) {
@@ -163,15 +152,16 @@ impl Inbox {
     pub(crate) fn start_event(
         &mut self,
         link: &Link,
+        routes: &Routes,
         name: &str,
         data: &str,
         bytes: usize,
     ) -> Result<(), DecodeError> {
-        let Some(route) = self.routes.event(name) else { return Ok(()) };
+        let Some(route) = routes.event(name) else { return Ok(()) };
         match catch_unwind(AssertUnwindSafe(|| (route.call)(link.clone(), data))) {
             Ok(Ok(work)) => {
                 self.bytes += bytes;
-                self.event = Some(Handling { work, held: Held::Event(bytes), asker: None });
+                self.event = Some(Handling { work, held: Held::Event(bytes), asked: None });
             }
             Ok(Err(error)) => return Err(error),
             Err(_) => tracing::error!(name, "the handler of an event panicked"),
@@ -188,38 +178,56 @@ impl Inbox {
     }
 
     /// Works on handlers until one has finished. Cancel safe. Never ready when there are none.
-    pub(crate) async fn work(&mut self, link: &Link) {
-        poll_fn(|cx| self.poll_work(cx, link)).await;
+    pub(crate) async fn work(&mut self, link: &Link, routes: &Routes) {
+        poll_fn(|cx| self.poll_work(cx, link, routes)).await;
     }
 
     /// The same as a poll.
-    pub(crate) fn poll_work(&mut self, cx: &mut Context<'_>, link: &Link) -> Poll<()> {
-        self.poll_any(cx, link).map(|done| match done {
-            Some(Held::Request(bytes) | Held::Event(bytes)) => self.bytes -= bytes,
-            Some(Held::Answer(bytes)) => {
-                self.answers -= 1;
-                self.waiting_bytes -= bytes;
+    pub(crate) fn poll_work(
+        &mut self,
+        cx: &mut Context<'_>,
+        link: &Link,
+        routes: &Routes,
+    ) -> Poll<()> {
+        self.poll_any(cx, link, routes).map(|done| {
+            let Some(Done { held, panicked }) = done else { return };
+            match held {
+                Held::Request(bytes) | Held::Event(bytes) => self.bytes -= bytes,
+                Held::Answer(bytes) => {
+                    self.answers -= 1;
+                    self.waiting_bytes -= bytes;
+                }
             }
-            None => {}
+            if let Some(Asked { name, seq }) = panicked {
+                let response = error_response(name, seq, &panic_text(name));
+                let shared = Arc::clone(link.shared());
+                let answer = async move { shared.respond(name, seq, response).await };
+                self.add_answer(answer.boxed(), MAX_ERROR);
+            }
         })
     }
 
-    fn poll_any(&mut self, cx: &mut Context<'_>, link: &Link) -> Poll<Option<Held>> {
+    fn poll_any(
+        &mut self,
+        cx: &mut Context<'_>,
+        link: &Link,
+        routes: &Routes,
+    ) -> Poll<Option<Done>> {
         if let Some(mut fresh) = self.fresh.take() {
             match fresh.poll_unpin(cx) {
-                Poll::Ready(held) => return Poll::Ready(Some(held)),
+                Poll::Ready(done) => return Poll::Ready(Some(done)),
                 Poll::Pending => self.running.push(fresh),
             }
         }
-        if self.event.is_none() && self.next_event(link) && self.event.is_none() {
+        if self.event.is_none() && self.next_event(link, routes) && self.event.is_none() {
             // All that was left could not be started: there may be nothing that would wake.
             return Poll::Ready(None);
         }
         if let Some(event) = &mut self.event
-            && let Poll::Ready(held) = event.poll_unpin(cx)
+            && let Poll::Ready(done) = event.poll_unpin(cx)
         {
             self.event = None;
-            return Poll::Ready(Some(held));
+            return Poll::Ready(Some(done));
         }
         match self.running.is_empty() {
             true => Poll::Pending,
@@ -228,7 +236,7 @@ impl Inbox {
     }
 
     /// Starts the handler of the next event whose data it can read. Says whether there was any.
-    fn next_event(&mut self, link: &Link) -> bool {
+    fn next_event(&mut self, link: &Link, routes: &Routes) -> bool {
         let any = !self.events.is_empty();
         while self.event.is_none()
             && let Some(QueuedEvent { text, name, data }) = self.events.pop_front()
@@ -237,7 +245,7 @@ impl Inbox {
             if self.events.is_empty() {
                 self.events.shrink_to(16);
             }
-            if let Err(error) = self.start_event(link, &name, text.part(data), text.len()) {
+            if let Err(error) = self.start_event(link, routes, &name, text.part(data), text.len()) {
                 tracing::debug!(%name, %error, "ignored an event with wrong data");
                 link.shared().ignore_event();
             }

@@ -7,11 +7,11 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 
-use super::error_response;
-use super::inbox::{Asker, panicked};
+use super::inbox::{Asked, panic_text};
 use super::pending::{Answer, Proof};
 use super::stream::Sort;
 use super::work::{Stage, Work, malformed};
+use super::{LinkState, error_response};
 use crate::close::{CloseCode, Closed};
 use crate::error::RemoteError;
 use crate::session::Taken;
@@ -38,7 +38,8 @@ impl Work {
     /// nobody reads it, the frame is read again as a whole to see whether it is one.
     pub(super) fn message(&mut self, text: &Text) -> Option<Closed> {
         let mut known = None;
-        if let Some(frame) = Frame::skim(text.as_str()) {
+        // A heartbeat is outside of the numbers, also one that brings a number along.
+        if let Some(frame) = Frame::skim(text.as_str()).filter(|it| it.kind != Heartbeat::TYPE) {
             let seq = match self.number(&frame, text) {
                 Ok(Some(seq)) => seq,
                 Ok(None) => return None,
@@ -53,8 +54,13 @@ impl Work {
             Ok(frame) => frame,
             Err(error) => return Some(malformed(error)),
         };
-        if known.is_none() && frame.kind == Heartbeat::TYPE && self.link.shared().resumes() {
-            return self.heartbeat(&frame);
+        if known.is_none() && self.link.shared().resumes() {
+            if frame.kind == Heartbeat::TYPE {
+                return self.heartbeat(&frame);
+            }
+            if frame.kind == Close::TYPE && frame.seq.is_none() {
+                return Some(self.handshake_given_up(&frame));
+            }
         }
         let seq = match known.map_or_else(|| self.number(&frame, text), |seq| Ok(Some(seq))) {
             Ok(Some(seq)) => seq,
@@ -62,6 +68,15 @@ impl Work {
             Err(closed) => return Some(closed),
         };
         self.take(text, &frame, seq, Proof::Read).unwrap_or(None)
+    }
+
+    /// The client has given the handshake up while `ready` or `continue` was on its way. Without
+    /// `ready` it knows no session; with a session to go on with, it dials again.
+    fn handshake_given_up(&mut self, frame: &Frame<'_>) -> Closed {
+        if matches!(*self.link.shared().states().borrow(), LinkState::Connected) {
+            self.stage = Stage::Disconnecting;
+        }
+        self.close(frame)
     }
 
     /// The frame's number, `None` for one that came before.
@@ -149,7 +164,7 @@ impl Work {
         let error = match self.start_request(name, seq, frame, bytes) {
             Ok(()) => return Ok(None),
             // The data has been read before.
-            Err(Unhandled::Panicked) => panicked(name),
+            Err(Unhandled::Panicked) => panic_text(name),
             Err(_) if proof == Proof::Skimmed => return Err(Doubt),
             Err(Unhandled::Dropped) => return Ok(None),
             Err(Unhandled::Own) => return Ok(self.prepare_disconnect(seq, bytes)),
@@ -208,8 +223,7 @@ impl Work {
         }
         let (peer, us) = (shared.peer().role, shared.us());
         let refused = |error: String| Err(Unhandled::Refused(error));
-        let routes = Arc::clone(self.inbox.routes());
-        let Some(route) = routes.request(name) else {
+        let Some(route) = self.routes.request(name) else {
             return refused(format!("No handler for {name}_request on this {us}"));
         };
         if !route.direction.allows(peer, us) {
@@ -228,8 +242,7 @@ impl Work {
         let call = || (route.call)(link.clone(), deadline, seq, frame.data);
         match std::panic::catch_unwind(AssertUnwindSafe(call)) {
             Ok(Ok(handler)) => {
-                let asker = Asker { link: link.clone(), name: route.name, seq };
-                self.inbox.add_request(handler, asker, bytes);
+                self.inbox.add_request(handler, Asked { name: route.name, seq }, bytes);
                 Ok(())
             }
             Ok(Err(error)) => refused(format!("Validation failed for {name}_request: {error}")),
@@ -246,14 +259,14 @@ impl Work {
     ) -> Result<Option<Closed>, Doubt> {
         let shared = self.link.shared();
         let (peer, us) = (shared.peer().role, shared.us());
-        let route = self.inbox.routes().event(name);
+        let route = self.routes.event(name);
         let wanted = route.is_some_and(|route| route.direction.allows(peer, us));
         if wanted && self.inbox.bytes() + text.len() > shared.config().inbox {
             let reason = "The inbox is full: events come faster than they are handled";
             return Ok(Some(Closed::local(CloseCode::POLICY, reason)));
         }
         if wanted && self.inbox.is_free_for_event() {
-            match self.inbox.start_event(&self.link, name, frame.data, text.len()) {
+            match self.inbox.start_event(&self.link, &self.routes, name, frame.data, text.len()) {
                 Ok(()) => return Ok(None),
                 Err(_) if proof == Proof::Skimmed => return Err(Doubt),
                 Err(error) => tracing::debug!(name, %error, "ignored an event with wrong data"),

@@ -1,6 +1,7 @@
 //! What a link does with what comes in, and when it is over.
 
 use std::mem;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tokio::time::Instant;
 use super::Link;
 use super::inbox::Inbox;
 use super::recover::Break;
+use super::router::Routes;
 use super::socket::{Event, Socket};
 use crate::close::{CloseCode, Closed, ClosedBy, Reason};
 use crate::error::TransportError;
@@ -23,6 +25,7 @@ const TURN: u32 = 512;
 #[derive(Debug)]
 pub(super) struct Work {
     pub(super) link: Link,
+    pub(super) routes: Arc<Routes>,
     pub(super) inbox: Inbox,
     pub(super) liveness: Liveness,
     pub(super) stage: Stage,
@@ -100,7 +103,7 @@ impl Work {
         for _ in 0..TURN {
             shared.set_handling(self.inbox.running());
             // What has been received comes before what is still to be read.
-            if self.inbox.poll_work(cx, link).is_ready() {
+            if self.inbox.poll_work(cx, link, &self.routes).is_ready() {
                 continue;
             }
             let end = match ready!(socket.poll(cx, shared)) {

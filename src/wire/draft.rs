@@ -10,6 +10,8 @@ use super::text::Text;
 
 /// The longest head before the type: `{"seq":` and the digits of a `u64`.
 const HEAD: usize = 7 + 20;
+/// Room for most frames: growing costs more than what is left over.
+const USUAL: usize = 512;
 const BEFORE_SEQ: &[u8] = br#"{"seq":"#;
 const BEFORE_TYPE: &[u8] = br#","type":""#;
 const BEFORE_DATA: &[u8] = br#"","data":"#;
@@ -157,7 +159,7 @@ fn head(name: &str, ending: &str) -> Result<Vec<u8>, EncodeError> {
     if !is_name(name) {
         return Err(EncodeError::Name);
     }
-    let mut buffer = Vec::with_capacity(256);
+    let mut buffer = Vec::with_capacity(USUAL);
     buffer.resize(HEAD, b' ');
     for part in [BEFORE_TYPE, name.as_bytes(), ending.as_bytes(), BEFORE_DATA] {
         buffer.extend_from_slice(part);

@@ -161,9 +161,10 @@ impl<'a> Response<'a> {
     /// `None` for any other. As [`Frame::skim`] it takes for granted that `data` is JSON.
     pub fn skim(data: &str) -> Option<u64> {
         let (seq, rest) = number(data.strip_prefix(r#"{"seq":"#)?)?;
-        let usual = rest == "}" || rest.starts_with(',') && !rest.contains(r#""error""#);
-        // A key or a text that is escaped may say anything.
-        (usual && !rest.contains('\\')).then_some(seq)
+        let says = |key| rest.contains(key);
+        // A second number is no answer to anything, and a key that is escaped may say either.
+        let odd = || says(r#""error""#) || says(r#""seq""#) || says("\\");
+        (rest == "}" || rest.starts_with(',') && !odd()).then_some(seq)
     }
 
     /// The error's text: a string as it is, anything else as JSON. `null` is no error.
@@ -304,6 +305,7 @@ mod tests {
             (r#"{"seq":3,"error":"no"}"#, None),
             (r#"{"seq":3,"x":1,"error":null}"#, None),
             (r#"{"seq":3,"\u0065rror":"no"}"#, None),
+            (r#"{"seq":3,"x":1,"seq":4}"#, None),
             (r#"{"seq":03}"#, None),
             (r#"{"seq":3.0}"#, None),
             (r#"{"x":1,"seq":3}"#, None),

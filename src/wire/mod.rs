@@ -9,6 +9,8 @@ mod draft;
 mod frame;
 mod handshake;
 mod limits;
+#[cfg(test)]
+mod skimmed;
 mod text;
 
 pub use decode::{DecodeError, decode};

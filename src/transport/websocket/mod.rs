@@ -32,8 +32,8 @@ const READ_BUFFER: usize = 8 * 1024;
 /// Read buffer of a socket with little to say, all of which the WebSocket library writes to at each
 /// look at the socket.
 const CALM_READ_BUFFER: usize = 1024;
-/// What is received through a calm socket's buffer before it gets the larger one.
-const CALM_BYTES: u64 = 16 * 1024;
+/// Messages of a heartbeat's interval that make a socket busy.
+const BUSY: u32 = 16;
 /// What is gathered before the socket is written to.
 const WRITE_BUFFER: usize = 16 * 1024;
 /// Room in the write buffer for frame heads, a pong and a close frame.
@@ -70,10 +70,8 @@ struct Pace {
     buffer: usize,
     /// The longest message since then, either way.
     longest: usize,
-    /// Bytes received when it was made.
-    since: u64,
-    /// Bytes received when [`Transport::rest`] was called last.
-    rested: u64,
+    /// Messages received since [`Transport::rest`] was called last.
+    messages: u32,
     /// Next to nothing was received between the last two of these calls.
     is_calm: bool,
     /// Bytes received that no message accounts for: none when all that came has been given out.
@@ -84,12 +82,13 @@ struct Pace {
 
 impl Pace {
     fn new(buffer: usize, given_out: Option<u64>) -> Self {
-        Self { buffer, longest: 0, since: 0, rested: 0, is_calm: false, given_out }
+        Self { buffer, longest: 0, messages: 0, is_calm: false, given_out }
     }
 
     /// Takes note of a message of `bytes` from a client.
     fn give_out(&mut self, bytes: usize) {
         self.longest = self.longest.max(bytes);
+        self.messages = self.messages.saturating_add(1);
         let length: u64 = match bytes {
             ..126 => 2,
             126..65_536 => 4,
@@ -103,10 +102,10 @@ impl Pace {
     }
 
     /// The read buffer that fits what goes on, when it is another than there is.
-    fn other_buffer(&self, received: u64) -> Option<usize> {
+    fn other_buffer(&self) -> Option<usize> {
         self.given_out?;
         let small = self.buffer == CALM_READ_BUFFER;
-        if small && received - self.since >= CALM_BYTES {
+        if small && self.messages >= BUSY {
             Some(READ_BUFFER)
         } else if self.is_calm && !small {
             Some(CALM_READ_BUFFER)
@@ -211,7 +210,6 @@ impl<S: Stream> WebSocket<S> {
         }
         self.pace.buffer = bytes;
         self.pace.longest = 0;
-        self.pace.since = received;
         self.pace.is_calm = false;
         true
     }
@@ -290,7 +288,7 @@ impl<S: Stream> Transport for WebSocket<S> {
         }
         let mut next = Pin::new(&mut self.stream).poll_next(cx);
         if next.is_pending()
-            && let Some(bytes) = self.pace.other_buffer(self.traffic().received)
+            && let Some(bytes) = self.pace.other_buffer()
             && self.renew(cx, bytes)
         {
             next = Pin::new(&mut self.stream).poll_next(cx);
@@ -335,9 +333,8 @@ impl<S: Stream> Transport for WebSocket<S> {
     }
 
     fn rest(&mut self) {
-        let received = self.traffic().received;
-        self.pace.is_calm = received - self.pace.rested < READ_BUFFER as u64 / 2;
-        self.pace.rested = received;
+        self.pace.is_calm = self.pace.messages < BUSY;
+        self.pace.messages = 0;
     }
 
     fn is_extended(&self) -> bool {
@@ -420,7 +417,7 @@ mod tests {
             peer.send(Message::text(text(1000))).await.unwrap();
             peer.send(Message::text(text(999))).await.unwrap();
         };
-        let both = async { tokio::join!(hearing, speaking).0 };
+        let both = async { tokio::join!(speaking, hearing).1 };
         let heard = tokio::time::timeout(Duration::from_secs(5), both).await.unwrap();
         assert!(matches!(heard, Ok(Incoming::Text(heard)) if heard.as_str() == text(999)));
         assert_eq!(look(&mut socket), READ_BUFFER);
