@@ -17,7 +17,9 @@ impl Expiry {
     /// Whether the timer goes off when it should.
     pub(super) fn is_set(&self, shared: &Shared) -> bool {
         let next = shared.pending().next_deadline();
-        next.is_none() || next == self.timer.as_ref().map(|(set, _)| *set)
+        // One that has gone off does not go off again.
+        let timer = self.timer.as_ref().filter(|(_, timer)| !timer.is_elapsed());
+        next.is_none() || next == timer.map(|(set, _)| *set)
     }
 
     /// Works for as long as it is polled; a new request wakes the task when its time ends before

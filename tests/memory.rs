@@ -1,0 +1,163 @@
+//! What a link of a master takes of the heap, counted by the allocator itself: no clock and no
+//! system's opinion. The clients are bare sockets of the standard library, which are not on the heap.
+
+mod common;
+
+use std::alloc::System;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::thread::sleep;
+use std::time::Duration;
+
+use common::raw::{TEXT, head};
+use common::{config, router};
+use seqlink::Master;
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+use tokio::runtime::{Builder, Runtime};
+
+#[global_allocator]
+static HEAP: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+const LINKS: usize = 200;
+/// What one quiet link with a session may take, its share of the master's tables included. 15 %
+/// above what was measured on 64-bit Linux; see "Memory of a link" in docs/design.md.
+const BUDGET: usize = 7880;
+const HEARTBEAT: Duration = Duration::from_millis(200);
+
+fn on_heap() -> usize {
+    let stats = HEAP.stats();
+    stats.bytes_allocated - stats.bytes_deallocated
+}
+
+/// A client without anything on the heap between its calls.
+struct Peer {
+    stream: TcpStream,
+    /// The number of the last frame that was received.
+    last: Option<u64>,
+}
+
+impl Peer {
+    fn new(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let mut peer = Self { stream, last: None };
+        let upgrade = common::raw::upgrade("/api/socket");
+        let upgrade = upgrade.replace("\r\n\r\n", "\r\nSeqlink-Session: 1\r\n\r\n");
+        peer.stream.write_all(upgrade.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(peer.byte());
+        }
+        assert!(peer.hear().contains(r#""type":"hello""#));
+        let data = r#"{"agent":"raw","version":"2.0.0"}"#;
+        peer.say(&format!(r#"{{"seq":null,"type":"register_control","data":{data}}}"#));
+        let ready = peer.hear();
+        assert!(ready.contains("session_token"), "{ready}");
+        peer
+    }
+
+    fn byte(&mut self) -> u8 {
+        let mut byte = [0];
+        self.stream.read_exact(&mut byte).unwrap();
+        byte[0]
+    }
+
+    fn say(&mut self, text: &str) {
+        let mut frame = head(0x80 | TEXT, text.len() as u64);
+        frame.extend_from_slice(text.as_bytes());
+        self.stream.write_all(&frame).unwrap();
+    }
+
+    /// The next text.
+    fn hear(&mut self) -> String {
+        let first = self.byte();
+        assert_eq!(first, 0x80 | TEXT, "no text");
+        let length = match self.byte() {
+            126 => u64::from(u16::from_be_bytes([self.byte(), self.byte()])),
+            127 => u64::from_be_bytes(std::array::from_fn(|_| self.byte())),
+            short => short.into(),
+        };
+        let mut text = vec![0; usize::try_from(length).unwrap()];
+        self.stream.read_exact(&mut text).unwrap();
+        String::from_utf8(text).unwrap()
+    }
+
+    fn beat(&mut self) {
+        let seq = self.last.map_or("null".to_owned(), |seq| seq.to_string());
+        self.say(&format!(r#"{{"seq":null,"type":"heartbeat","data":{{"seq":{seq}}}}}"#));
+    }
+
+    /// Throws away what has come, which are heartbeats.
+    fn skim(&mut self) {
+        self.stream.set_nonblocking(true).unwrap();
+        let mut waste = [0; 4096];
+        while self.stream.read(&mut waste).is_ok_and(|bytes| bytes > 0) {}
+        self.stream.set_nonblocking(false).unwrap();
+    }
+}
+
+struct World {
+    _runtime: Runtime,
+    master: Master,
+    peers: Vec<Peer>,
+}
+
+impl World {
+    fn new() -> (Self, SocketAddr) {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let config = config(|config| config.heartbeat_interval = HEARTBEAT);
+        let master = Master::builder().router(router()).config(config).build().unwrap();
+        let address = runtime.block_on(master.listen("127.0.0.1:0")).unwrap();
+        (Self { _runtime: runtime, master, peers: Vec::with_capacity(2 * LINKS) }, address)
+    }
+
+    /// Nothing but heartbeats, for as many intervals.
+    fn rest(&mut self, intervals: u32) {
+        for _ in 0..2 * intervals {
+            self.peers.iter_mut().for_each(|peer| {
+                peer.beat();
+                peer.skim();
+            });
+            sleep(HEARTBEAT / 2);
+        }
+        assert_eq!(self.master.controls().len(), self.peers.len(), "all links are there");
+    }
+}
+
+/// Alone in this file: another test would be counted too.
+#[test]
+fn a_quiet_link_is_small_and_small_again_after_a_large_message() {
+    let (mut world, address) = World::new();
+    // The tables, the threads and what is made once exist before it is counted.
+    world.peers.extend((0..LINKS / 4).map(|_| Peer::new(address)));
+    world.rest(3);
+    let before = on_heap();
+    world.peers.extend((0..LINKS).map(|_| Peer::new(address)));
+    world.rest(4);
+    let quiet = (on_heap() - before) / LINKS;
+    eprintln!("a quiet link takes {quiet} bytes");
+
+    let text = "x".repeat(60_000);
+    for at in LINKS / 4..world.peers.len() {
+        // Who waits for its turn is alive.
+        world.peers.iter_mut().for_each(Peer::beat);
+        let peer = &mut world.peers[at];
+        peer.say(&format!(r#"{{"seq":1,"type":"echo_request","data":{{"text":"{text}"}}}}"#));
+        let answer = loop {
+            let heard = peer.hear();
+            if !heard.contains(r#""type":"heartbeat""#) {
+                break heard;
+            }
+        };
+        assert!(answer.len() > 60_000 && answer.starts_with(r#"{"seq":1,"type":"echo_response""#));
+        peer.last = Some(1);
+        peer.beat();
+    }
+    drop(text);
+    world.rest(6);
+    let after = (on_heap() - before) / LINKS;
+    eprintln!("after 60,000 bytes there and back it takes {after} bytes");
+    assert!(quiet <= BUDGET, "a quiet link takes {quiet} bytes of {BUDGET}");
+    assert!(after <= BUDGET + 1024, "it takes {after} bytes after a large message");
+}
