@@ -11,6 +11,10 @@ use common::*;
 use seqlink::{Client, Control, Ctx, Direction, Empty, Event, Link, Master, Request};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::time::timeout;
+
+/// How long a peer that should hang up may say other things instead.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Only a master may ask this.
 #[derive(Serialize, Deserialize)]
@@ -144,6 +148,25 @@ async fn text_that_is_no_frame_ends_the_link() {
     }
 }
 
+/// Also when only the caller looks into the data.
+#[tokio::test]
+async fn an_answer_that_is_no_frame_ends_the_link() {
+    let world = World::new().await;
+    let mut raw = Raw::control(world.address).await;
+    raw.text(r#"{"seq":2,"type":"echo_request","data":{"text":"on"}}"#).await;
+    raw.json().await;
+    let asked = tokio::spawn(world.newest().request(&echo("a")));
+    let seq = raw.json().await["seq"].as_u64().unwrap();
+    let data = format!(r#"{{"seq":{seq},"text":"a",}}"#);
+    raw.text(&format!(r#"{{"seq":3,"type":"echo_response","data":{data}}}"#)).await;
+    let ended = timeout(PATIENCE, raw.ended()).await.expect("it is taken");
+    let (code, reason) = ended.frame.unwrap();
+    assert_eq!(code, 1002);
+    assert!(reason.starts_with("Invalid message: Malformed"), "{reason}");
+    assert!(asked.await.unwrap().is_err());
+    world.goes_on().await;
+}
+
 #[tokio::test]
 async fn seq_of_a_wrong_kind_ends_the_link() {
     for seq in [
@@ -173,7 +196,8 @@ async fn a_number_that_is_not_the_next_ends_the_link() {
         let mut raw = Raw::control(world.address).await;
         raw.text(r#"{"seq":5,"type":"tick_event","data":{"n":1}}"#).await;
         raw.text(&format!(r#"{{"seq":{next},"type":"tick_event","data":{{"n":1}}}}"#)).await;
-        let (code, reason) = raw.ended().await.frame.unwrap();
+        let ended = timeout(PATIENCE, raw.ended()).await.expect("it is taken");
+        let (code, reason) = ended.frame.unwrap();
         assert_eq!(
             (code, reason),
             (1002, format!("Invalid message: Malformed: {fault}, expected 6"))
@@ -301,7 +325,8 @@ async fn lengths_and_fragments_are_bounded() {
         raw.bytes(&raw::head(0, part.len() as u64)).await;
         raw.bytes(&part).await;
     }
-    let (code, reason) = raw.ended().await.frame.unwrap();
+    let ended = timeout(PATIENCE, raw.ended()).await.expect("it takes them all");
+    let (code, reason) = ended.frame.unwrap();
     assert_eq!((code, reason.as_str()), (1009, "Invalid message: longer than 1048576 bytes"));
     world.goes_on().await;
 }

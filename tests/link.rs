@@ -55,7 +55,7 @@ async fn a_cut_ends_every_wait() {
     let asked = tokio::spawn(pair.ours.request(&Sleep { ms: 60_000 }));
     tokio::time::sleep(Duration::from_millis(1)).await;
     pair.cable.cut();
-    let error = asked.await.unwrap().unwrap_err();
+    let error = soon(asked).await.unwrap().unwrap_err();
     assert!(matches!(error, RequestError::Closed { delivery: Delivery::Unknown, .. }), "{error}");
     let error = pair.ours.request(&echo("late")).await.unwrap_err();
     let RequestError::Closed { delivery, closed } = error else { panic!("{error}") };

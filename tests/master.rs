@@ -45,6 +45,11 @@ fn control_of(address: SocketAddr) -> ClientBuilder {
     Control::builder().url(format!("ws://{address}/"))
 }
 
+/// The same in real time.
+async fn soon<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(Duration::from_secs(20), future).await.expect("it takes too long")
+}
+
 async fn until(what: &str, mut done: impl FnMut() -> bool) {
     let started = Instant::now();
     while !done() {

@@ -223,7 +223,8 @@ async fn an_error_is_an_answer() {
 /// follows is final: the session is not held for it.
 #[tokio::test]
 async fn a_peer_that_prepares_is_answered_and_let_go() {
-    let master = Master::builder().dialect(Dialect::SESSION).build().unwrap();
+    let config = config(|config| config.session_timeout = Duration::from_secs(5));
+    let master = Master::builder().dialect(Dialect::SESSION).config(config).build().unwrap();
     let address = master.listen("127.0.0.1:0").await.unwrap();
     let mut raw = register(address).await;
     let link = loop {
@@ -271,6 +272,8 @@ async fn a_peer_that_prepares_is_answered_in_time() {
     assert_eq!((&asked["seq"], &asked["type"]), (&json!(2), &json!("nest_request")));
     raw.text(r#"{"seq":3,"type":"nest_response","data":{"seq":2,"depth":0}}"#).await;
     assert_eq!(raw.json().await["type"], "nest_response", "before its answer a handler may ask");
+    let refused = link.event(&Tick { n: 1 }).await;
+    assert!(matches!(refused, Err(EventError::Closed(_))), "but nobody else: {refused:?}");
     let answer = json!({"seq": 4, "type": "prepare_disconnect_response", "data": {"seq": 1}});
     assert_eq!(raw.json().await, answer);
     let took = begun.elapsed();

@@ -100,6 +100,33 @@ async fn the_nearest_timeout_holds() {
     assert!(matches!(typed.await.unwrap(), Err(RequestError::Closed { .. })));
 }
 
+/// A limit that ends before the others holds, also when the peer reads nothing and much waits to
+/// be written.
+#[tokio::test(start_paused = true)]
+async fn a_shorter_limit_is_not_put_off_by_a_longer_one() {
+    let master = Master::builder().build().unwrap();
+    let (_peer, link) = Scripted::control(&master).await;
+    sleep(Duration::from_millis(100)).await;
+    for n in 0..3 {
+        link.event(&Big { n, text: "x".repeat(100_000) }).await.unwrap();
+    }
+    let mut calls = Vec::new();
+    for ms in [2600, 300, 1400] {
+        sleep(Duration::from_millis(10)).await;
+        let request = link.timeout(Duration::from_millis(ms)).request(&echo("a"));
+        calls.push(tokio::spawn(async move {
+            let begun = Instant::now();
+            let error = request.await.unwrap_err();
+            assert!(matches!(error, RequestError::Timeout { .. }), "{error}");
+            (ms, begun.elapsed().as_millis())
+        }));
+    }
+    for call in calls {
+        let (ms, took) = soon(call).await.unwrap();
+        assert!((u128::from(ms)..=u128::from(ms) + 2).contains(&took), "{ms} ms took {took}");
+    }
+}
+
 /// Row 3: once the link is given up, no call is left waiting; and a silent peer is given up after
 /// two to three intervals.
 #[tokio::test(start_paused = true)]
@@ -154,7 +181,8 @@ fn a_dropped_driver_is_a_typed_error() {
     // It is queued; the other runtime has yet to write it.
     std::thread::sleep(Duration::from_millis(200));
     there.shutdown_background();
-    let error = here.block_on(soon(waiting)).unwrap().unwrap_err();
+    let told = here.block_on(async { timeout(Duration::from_secs(10), waiting).await });
+    let error = told.expect("nobody is told").unwrap().unwrap_err();
     let RequestError::Closed { delivery, closed } = error else { panic!("{error}") };
     assert_eq!((delivery, closed.by), (Delivery::Unknown, ClosedBy::Lost));
     let late = here.block_on(link.request(&echo("late"))).unwrap_err();

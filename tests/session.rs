@@ -186,9 +186,9 @@ async fn a_stream_larger_than_the_outbox_flows() {
     let link = client.link().await.unwrap();
     let started = Instant::now();
     for n in 0..5000 {
-        link.event(&Tick { n }).await.unwrap();
+        soon(link.event(&Tick { n })).await.unwrap();
     }
-    link.request(&echo("all")).await.unwrap();
+    soon(link.request(&echo("all"))).await.unwrap();
     assert!(started.elapsed() < Duration::from_secs(1), "no heartbeat was waited for");
     assert_eq!(up.lock().unwrap().len(), 5000);
 }

@@ -360,6 +360,7 @@ impl<S> fmt::Debug for WebSocket<S> {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::time::Duration;
 
     use futures::{SinkExt as _, StreamExt as _};
 
@@ -407,6 +408,18 @@ mod tests {
         let (flushed, heard) = tokio::join!(poll_fn(|cx| socket.poll_flush(cx)), peer.next());
         flushed.unwrap();
         assert_eq!(heard.unwrap().unwrap(), Message::text(text(5000)));
+        // Piece by piece: none of the looks between two pieces finds the buffers empty.
+        let hearing = async {
+            poll_fn(|cx| socket.poll_receive(cx)).await.unwrap();
+            poll_fn(|cx| socket.poll_receive(cx)).await
+        };
+        let speaking = async {
+            peer.send(Message::text(text(1000))).await.unwrap();
+            peer.send(Message::text(text(999))).await.unwrap();
+        };
+        let both = async { tokio::join!(hearing, speaking).0 };
+        let heard = tokio::time::timeout(Duration::from_secs(5), both).await.unwrap();
+        assert!(matches!(heard, Ok(Incoming::Text(heard)) if heard.as_str() == text(999)));
         assert_eq!(look(&mut socket), READ_BUFFER);
         peer.send(Message::text("on")).await.unwrap();
         let incoming = poll_fn(|cx| socket.poll_receive(cx)).await.unwrap();
