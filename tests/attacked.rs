@@ -156,12 +156,15 @@ async fn shutdown_tells_of_each_leave_and_frees_the_port() {
 }
 
 /// A client in the handshake is refused with the reason when the master shuts down, also while the
-/// authenticator thinks.
+/// authenticator thinks; one that does not hang up is waited for.
 #[tokio::test]
 async fn shutdown_tells_those_in_the_handshake() {
     let thinking = |_: Registration| std::future::pending::<Result<(), String>>();
-    let master = Master::builder().authenticate(thinking).build().unwrap();
+    let config = config(|config| config.close_timeout = Duration::from_millis(500));
+    let master = Master::builder().authenticate(thinking).config(config).build().unwrap();
     let address = master.listen("127.0.0.1:0").await.unwrap();
+    let mut stays = Raw::open(address).await;
+    stays.json().await;
     let mut silent = Raw::open(address).await;
     silent.json().await;
     let mut asked = Raw::open(address).await;
@@ -170,7 +173,11 @@ async fn shutdown_tells_those_in_the_handshake() {
         .text(r#"{"seq":1,"type":"register_control","data":{"agent":"raw","version":"2.0.0"}}"#)
         .await;
     sleep(Duration::from_millis(100)).await;
-    let shutdown = tokio::spawn(async move { master.shutdown("noon", DRAIN).await });
+    let begun = std::time::Instant::now();
+    let shutdown = tokio::spawn(async move {
+        master.shutdown("noon", DRAIN).await;
+        begun.elapsed()
+    });
     sleep(Duration::from_millis(100)).await;
     assert!(!shutdown.is_finished(), "it waits until they have hung up");
     for raw in [&mut silent, &mut asked] {
@@ -178,7 +185,9 @@ async fn shutdown_tells_those_in_the_handshake() {
         assert_eq!(ended.message.as_deref(), Some("shutdown"));
         assert_eq!(ended.frame.unwrap().0, 1001);
     }
-    shutdown.await.unwrap();
+    let took = shutdown.await.unwrap();
+    assert!(took > Duration::from_millis(450), "{took:?}");
+    drop(stays);
 }
 
 /// A request whose response type cannot be written is a fault of the peer's, and not silence.

@@ -14,7 +14,9 @@ const STOP: [&str; 5] = ["stop", "--user", "42", "--game", "1"];
 const KILL: &str = "sh -c 'kill \"$GAME_PID\"'";
 
 fn master(name: &str, launch: &str, shutdown: &str) -> Master {
-    Master::start(&["--games", &games_file(name, launch, shutdown, "")])
+    // A slave that is killed is held for as long as its session.
+    let games = games_file(name, launch, shutdown, "");
+    Master::start(&["--games", &games, "--session-timeout", "2"])
 }
 
 fn statuses(updates: &[Value]) -> Vec<&str> {

@@ -70,7 +70,8 @@ impl Link {
     ///
     /// What has no room in a link's outbox waits in front of it, in as many bytes again as
     /// [`Config::outbox`](super::Config); a link for which more than that waits is closed with a
-    /// reason. A link that has ended is passed over: this tells no more than [`event`](Self::event)
+    /// reason. Broadcasts keep their order among each other; an [`event`](Self::event) that is sent
+    /// over a link while they wait may overtake them. A link that has ended is passed over: this tells no more than [`event`](Self::event)
     /// does of what arrived.
     ///
     /// # Errors
