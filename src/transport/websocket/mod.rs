@@ -2,6 +2,7 @@
 //! string inside [`Text`](crate::wire::Text).
 
 mod metered;
+mod pace;
 mod upgrade;
 
 use std::fmt;
@@ -23,18 +24,11 @@ use crate::close::{CloseCode, Reason};
 use crate::error::WebSocketFault;
 use crate::wire::{Dialect, Text};
 use metered::Metered;
+use pace::{CALM_READ_BUFFER, Pace, READ_BUFFER};
 #[cfg(feature = "hyper")]
 pub(crate) use upgrade::switch;
 pub(crate) use upgrade::{Address, UpgradeError, accept, connect, dial, listen};
 
-/// Read buffer of a busy socket: as fast as any. 128 KiB, the WebSocket library's default, is what
-/// 10,000 links cannot afford.
-const READ_BUFFER: usize = 8 * 1024;
-/// Read buffer of a socket with little to say, all of which the WebSocket library writes to at each
-/// look at the socket.
-const CALM_READ_BUFFER: usize = 1024;
-/// Messages of a heartbeat's interval that make a socket busy.
-const BUSY: u32 = 16;
 /// What is gathered before the socket is written to.
 const WRITE_BUFFER: usize = 16 * 1024;
 /// Room in the write buffer for frame heads, a pong and a close frame.
@@ -59,61 +53,6 @@ pub struct WebSocket<S> {
     limit: usize,
     /// The upgrade agreed on sessions with this library's extensions.
     extended: bool,
-}
-
-/// How large the buffers below are and may be.
-///
-/// Those of the WebSocket library never shrink: one large message would be kept room for as long as
-/// its socket lives. They are given up and made anew at a moment when they hold nothing.
-#[derive(Debug)]
-struct Pace {
-    /// The size of the read buffer when it was made.
-    buffer: usize,
-    /// The longest message since then, either way.
-    longest: usize,
-    /// Messages received since [`Transport::rest`] was called last.
-    messages: u32,
-    /// Next to nothing was received between the last two of these calls.
-    is_calm: bool,
-    /// Bytes received that no message accounts for: none when all that came has been given out.
-    /// `None` where that cannot be told: a client's socket has also received the answer to its
-    /// upgrade.
-    given_out: Option<u64>,
-}
-
-impl Pace {
-    fn new(buffer: usize, given_out: Option<u64>) -> Self {
-        Self { buffer, longest: 0, messages: 0, is_calm: false, given_out }
-    }
-
-    /// Takes note of a message of `bytes` from a client.
-    fn give_out(&mut self, bytes: usize) {
-        self.longest = self.longest.max(bytes);
-        self.messages = self.messages.saturating_add(1);
-        let length: u64 = match bytes {
-            ..126 => 2,
-            126..65_536 => 4,
-            _ => 10,
-        };
-        // A message in several frames, or with a longer head than it needs, takes more than this:
-        // then the buffers are never taken for empty.
-        if let Some(given_out) = &mut self.given_out {
-            *given_out += length + 4 + bytes as u64;
-        }
-    }
-
-    /// The read buffer that fits what goes on, when it is another than there is.
-    fn other_buffer(&self) -> Option<usize> {
-        self.given_out?;
-        let small = self.buffer == CALM_READ_BUFFER;
-        if small && self.messages >= BUSY {
-            Some(READ_BUFFER)
-        } else if self.is_calm && !small {
-            Some(CALM_READ_BUFFER)
-        } else {
-            (self.longest > 4 * READ_BUFFER).then_some(self.buffer)
-        }
-    }
 }
 
 /// What is left to be read.
@@ -195,7 +134,7 @@ impl<S: Stream> WebSocket<S> {
     /// nothing; says whether they did.
     fn renew(&mut self, cx: &mut Context<'_>, bytes: usize) -> bool {
         let received = self.stream.get_ref().traffic().received;
-        let empty = self.pace.given_out == Some(received)
+        let empty = self.pace.accounts_for(received)
             && self.reading == Reading::Messages
             && !self.close_sent
             && matches!(Pin::new(&mut self.stream).poll_flush(cx), Poll::Ready(Ok(())));
@@ -209,9 +148,7 @@ impl<S: Stream> WebSocket<S> {
         if let Some(stream) = renewed(stream).now_or_never() {
             self.stream = stream;
         }
-        self.pace.buffer = bytes;
-        self.pace.longest = 0;
-        self.pace.is_calm = false;
+        self.pace.begin(bytes);
         true
     }
 
@@ -307,7 +244,7 @@ impl<S: Stream> Transport for WebSocket<S> {
 
     fn send(&mut self, message: Outgoing) -> Result<(), TransportError> {
         match &message {
-            Outgoing::Text(text) => self.pace.longest = self.pace.longest.max(text.len()),
+            Outgoing::Text(text) => self.pace.carry(text.len()),
             Outgoing::Close(..) => self.close_sent = true,
             Outgoing::Ping => {}
         }
@@ -334,8 +271,7 @@ impl<S: Stream> Transport for WebSocket<S> {
     }
 
     fn rest(&mut self) {
-        self.pace.is_calm = self.pace.messages < BUSY;
-        self.pace.messages = 0;
+        self.pace.rest();
     }
 
     fn is_extended(&self) -> bool {

@@ -17,7 +17,8 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{self, Error, client::IntoClientRequest as _};
 
 use super::metered::Metered;
-use super::{READ_BUFFER, Stream, WebSocket, config};
+use super::pace::READ_BUFFER;
+use super::{Stream, WebSocket, config};
 use crate::wire::Dialect;
 
 /// The path of a master's endpoint, below whatever prefix its base address has.
