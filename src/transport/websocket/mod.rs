@@ -1,5 +1,5 @@
 //! A WebSocket as a transport. The only place that knows which WebSocket library it is, but for the
-//! string inside [`Text`](crate::wire::Text).
+//! string inside [`Text`].
 
 mod metered;
 mod pace;
