@@ -34,6 +34,8 @@ impl fmt::Display for Delivery {
 /// Why a request has no answer.
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
+// As `transport::Incoming`: it is one half of what every request comes back with.
+#[repr(u64)]
 pub enum RequestError {
     /// The peer answered with an error: its handler failed, or it refuses the request.
     #[error("{0}")]

@@ -168,7 +168,8 @@ impl ClientBuilder {
         let stop = dialer.stop.clone();
         match dialer.register(Box::new(transport), deadline, None, stop).await? {
             Dialled::Fresh(transport, agreement) => {
-                let (link, driver) = dialer.link(transport, *agreement);
+                let driver = dialer.link(transport, *agreement);
+                let link = driver.link().clone();
                 tokio::spawn(async move {
                     let (_, rest) = driver.run(&mut Unrecoverable).await;
                     rest.finish().await;
@@ -346,15 +347,10 @@ impl Dialer {
         })
     }
 
-    /// A link over a finished handshake, and what runs it.
-    pub(super) fn link(
-        &self,
-        transport: Box<dyn Transport>,
-        agreement: Agreement,
-    ) -> (Link, Driver) {
-        let link = Link::new(agreement, self.registration.peer.role, self.config.clone());
-        let driver = Driver::new(transport, link.clone(), Arc::clone(&self.routes), None);
-        (link, driver)
+    /// A link over a finished handshake.
+    pub(super) fn link(&self, transport: Box<dyn Transport>, agreement: Agreement) -> Driver {
+        let (config, routes) = (self.config.clone(), Arc::clone(&self.routes));
+        Driver::new(transport, agreement, self.registration.peer.role, config, routes)
     }
 }
 

@@ -112,7 +112,7 @@ impl Terms {
     /// The peer's outbox holds what is not acknowledged: it learns at a quarter of its room, which
     /// is taken to be as much as this side's, and soon enough for its memory to stay small.
     fn session(&self, dialect: Dialect) -> Session {
-        Session::new(dialect).acknowledging_after((self.outbox / 4).min(EARLY_BYTES))
+        Session::new(dialect, (self.outbox / 4).min(EARLY_BYTES))
     }
 }
 
@@ -150,7 +150,7 @@ impl<'a, T: Transport> Script<'a, T> {
     fn frame(&mut self, kind: &'static str, data: &impl Serialize) -> Result<Text, HandshakeError> {
         let long = || TransportError::TooLong { limit: MAX_FRAME };
         let draft = Draft::protocol(kind, data).map_err(|_| long())?;
-        let text = self.session.handshake(draft).map_err(|_| TransportError::Ended)?;
+        let text = self.session.sending.handshake(&draft).map_err(|_| TransportError::Ended)?;
         if text.len() > MAX_FRAME { Err(long().into()) } else { Ok(text) }
     }
 
@@ -197,10 +197,10 @@ impl<'a, T: Transport> Script<'a, T> {
             // A peer that has said `close` itself is only answered with the close frame.
             let answer = matches!(error, HandshakeError::Closed(_));
             let goodbye = async {
-                if self.session.dialect().close_message && !answer {
+                if self.session.sending.dialect().close_message && !answer {
                     let close = Close { reason: reason.as_str().to_owned() };
                     if let Ok(draft) = Draft::protocol(Close::TYPE, &close)
-                        && let Ok(text) = self.session.handshake(draft)
+                        && let Ok(text) = self.session.sending.handshake(&draft)
                     {
                         transport::send(self.transport, Outgoing::Text(text)).await?;
                     }

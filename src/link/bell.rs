@@ -12,6 +12,8 @@ use futures::task::AtomicWaker;
 pub(super) struct Bell {
     rope: Arc<Rope>,
     waker: Waker,
+    /// Something was seen: there may be more, though nobody has rung again.
+    seen: bool,
 }
 
 struct Rope {
@@ -34,7 +36,7 @@ impl Bell {
     /// Wakes the task that `task` was registered with last. It is rung at first.
     pub(super) fn new(task: Arc<AtomicWaker>) -> Self {
         let rope = Arc::new(Rope { rung: AtomicBool::new(true), task });
-        Self { waker: Waker::from(Arc::clone(&rope)), rope }
+        Self { waker: Waker::from(Arc::clone(&rope)), rope, seen: false }
     }
 
     /// As if it was rung by something that does not know it.
@@ -43,15 +45,15 @@ impl Bell {
     }
 
     /// Looks, by `poll`, when it was rung; it stays rung until there is nothing to be seen.
-    pub(super) fn poll<T>(&self, poll: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
-        if !self.rope.rung.load(Ordering::SeqCst) {
+    pub(super) fn poll<T>(&mut self, poll: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+        if self.rope.rung.load(Ordering::SeqCst) {
+            // Before the look: who rings from here on has seen something newer.
+            self.rope.rung.store(false, Ordering::SeqCst);
+        } else if !self.seen {
             return Poll::Pending;
         }
-        self.rope.rung.store(false, Ordering::SeqCst);
         let polled = poll(&mut Context::from_waker(&self.waker));
-        if polled.is_ready() {
-            self.ring();
-        }
+        self.seen = polled.is_ready();
         polled
     }
 }
@@ -80,10 +82,10 @@ mod tests {
     #[test]
     fn it_is_looked_at_when_it_was_rung() {
         let (task, parent) = (Arc::new(Task::default()), Arc::new(AtomicWaker::new()));
-        let bell = Bell::new(Arc::clone(&parent));
+        let mut bell = Bell::new(Arc::clone(&parent));
         let looked = AtomicUsize::new(0);
         let waker = std::sync::Mutex::new(None);
-        let look = |found: Poll<()>| {
+        let mut look = |found: Poll<()>| {
             parent.register(&Waker::from(Arc::clone(&task)));
             bell.poll(|cx| {
                 looked.fetch_add(1, Ordering::SeqCst);

@@ -14,13 +14,13 @@ use super::recover::{Break, Lost, Recover, Resumption};
 use super::router::Routes;
 use super::socket::{Event, Socket};
 use super::work::{Stage, Work};
-use super::{Link, LinkState};
+use super::{Config, Link, LinkState};
 use crate::close::{CloseCode, Closed, ClosedBy};
-use crate::handshake;
+use crate::handshake::{self, Agreement};
 use crate::message::Role;
 use crate::session::{AckError, Liveness};
 use crate::transport::{self, Incoming, Transport};
-use crate::wire::{Continue, Draft, Text};
+use crate::wire::{Continue, Draft};
 
 /// What works behind the handles of one link: owns the socket, reads, writes, runs the handlers.
 ///
@@ -38,21 +38,28 @@ pub(crate) struct Driver {
 pub(crate) struct Rest(Work);
 
 impl Driver {
-    /// `first` goes out before everything else.
+    /// A link over a finished handshake.
     pub(crate) fn new(
         transport: Box<dyn Transport>,
-        link: Link,
+        mut agreement: Agreement,
+        us: Role,
+        config: Config,
         routes: Arc<Routes>,
-        first: Option<Text>,
     ) -> Self {
+        let first = agreement.first.take();
+        let (link, receiving) = Link::new(agreement, us, config);
         let inbox = Inbox::new();
         let (liveness, stage, now) = (Liveness::default(), Stage::Open, None);
-        let work = Work { link, routes, inbox, liveness, stage, now, acknowledge: false };
+        let work = Work { link, routes, inbox, receiving, liveness, stage, now };
         let mut socket = Socket::new(transport, work.link.shared().driver());
         if let Some(first) = first {
             socket.say_first(first);
         }
         Self { socket, work, expiry: Expiry::default() }
+    }
+
+    pub(crate) fn link(&self) -> &Link {
+        &self.work.link
     }
 
     /// Runs the link to its end. The handlers of what was received may go on after it.
@@ -86,7 +93,7 @@ impl Driver {
         let mut heartbeat = interval_at(Instant::now() + every, every);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut takeover = pin!(recover.takeover());
-        let rare = Bell::new(Arc::clone(shared.driver()));
+        let mut rare = Bell::new(Arc::clone(shared.driver()));
         let end = poll_fn(|cx| {
             shared.wake_with(cx.waker());
             if !expiry.is_set(shared) {
@@ -131,7 +138,7 @@ impl Driver {
             drop(old);
         }
         let Some(hold) = shared.hold() else { return Err(cut) };
-        let lost = Lost::new(link.clone(), cut, hold);
+        let lost = Lost::new(link.clone(), cut, hold, work.receiving.last_received());
         let mut recovering = pin!(recover.recover(&lost));
         loop {
             tokio::select! {
@@ -151,8 +158,10 @@ impl Driver {
         let shared = self.work.link.shared();
         self.socket = Socket::new(transport, shared.driver());
         self.work.liveness = Liveness::default();
+        // The peer has been told by the one that resumes, and is told by the other.
+        let last = self.work.receiving.acknowledge();
         if shared.us() == Role::Master {
-            let (last, dialect) = shared.with_session(|s| (s.acknowledge(), *s.dialect()));
+            let dialect = shared.with_session(|session| *session.dialect());
             let answer = handshake::cont(last, &hold, &dialect, shared.peer());
             if let Ok(draft) = Draft::protocol(Continue::TYPE, &answer) {
                 self.socket.say_first(draft.number(None));
@@ -186,7 +195,7 @@ impl Driver {
                     biased;
                     never = expiry.run(shared) => match never {},
                     () = work.inbox.work(&link, &work.routes) => {}
-                    event = socket.next(shared) => match event {
+                    event = socket.next(shared, &mut work.receiving) => match event {
                         Event::Incoming(Incoming::Close(code, _)) => {
                             if closed.by == ClosedBy::Remote {
                                 closed.code = code;

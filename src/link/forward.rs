@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::Link;
 use super::shared::Shared;
-use super::stream::Sort;
+use super::stream::{Refused, Sort};
 use crate::close::{CloseCode, Closed};
 use crate::error::{RequestError, SendError};
 use crate::message::{Event, Request};
@@ -52,15 +52,15 @@ pub(super) async fn relay<R: Request>(
 /// Hands an event on to a link, behind those that wait for it already. Waits for nothing.
 pub(super) fn hand_on<E: Event>(target: &Link, data: &RawValue) {
     let draft = Draft::event(E::NAME, data).map_err(SendError::from);
-    if let Err(error) = draft.and_then(|draft| hand::<E>(target, draft)) {
+    if let Err(error) = draft.and_then(|draft| hand::<E>(target, &draft)) {
         let to = target.describe_peer();
         tracing::error!(name = E::NAME, %to, %error, "an event cannot be handed on");
     }
 }
 
-fn hand<E: Event>(target: &Link, draft: Draft) -> Result<(), SendError> {
+fn hand<E: Event>(target: &Link, draft: &Draft) -> Result<(), SendError> {
     target.may_send(E::NAME, E::DIRECTION, E::SINCE)?;
-    target.shared().fits(&draft)?;
+    target.shared().fits(draft)?;
     queue(target.shared(), draft);
     Ok(())
 }
@@ -86,22 +86,19 @@ impl Link {
         let draft = Draft::event(E::NAME, event)?;
         let mut outcome = Ok(());
         for link in links {
-            outcome = outcome.and(hand::<E>(link, draft.clone()));
+            outcome = outcome.and(hand::<E>(link, &draft));
         }
         outcome
     }
 }
 
-fn queue(shared: &Arc<Shared>, draft: Draft) {
+fn queue(shared: &Arc<Shared>, draft: &Draft) {
     let mut waiting = shared.backlog().lock();
-    let draft = if waiting.moving {
-        draft
-    } else {
-        let Err(draft) = shared.try_queue(Some(draft), Sort::Message { needed: false }) else {
+    if !waiting.moving {
+        let Err(Refused::Full) = shared.try_queue(draft, Sort::Message { needed: false }) else {
             return;
         };
-        draft
-    };
+    }
     let bytes = waiting.bytes + draft.bytes();
     if bytes > shared.config().outbox {
         drop(waiting);
@@ -110,7 +107,7 @@ fn queue(shared: &Arc<Shared>, draft: Draft) {
         return;
     }
     waiting.bytes = bytes;
-    waiting.drafts.push_back(draft);
+    waiting.drafts.push_back(draft.clone());
     if !waiting.moving {
         waiting.moving = true;
         tokio::spawn(move_on(Arc::clone(shared)));
@@ -129,7 +126,7 @@ async fn move_on(shared: Arc<Shared>) {
             draft
         };
         let bytes = draft.bytes();
-        let queued = shared.event(draft).await;
+        let queued = shared.event(&draft).await;
         let mut waiting = shared.backlog().lock();
         if queued.is_err() {
             *waiting = Waiting::default();
@@ -169,7 +166,7 @@ mod tests {
         let peer = Peer { role, id: None, name: None, agent, version: version.clone() };
         let session = Session::continuing(Dialect::PLAIN, 0);
         let agreement = Agreement { first: None, session, peer, version, hold: None };
-        Link::new(agreement, Role::Master, config)
+        Link::new(agreement, Role::Master, config).0
     }
 
     fn hand_on_line(link: &Link, n: usize) {
@@ -179,7 +176,9 @@ mod tests {
     }
 
     fn taken(link: &Link) -> Option<usize> {
-        let text = link.shared().next_to_write()?;
+        let [text] = link.shared().unwritten();
+        let text = text?;
+        link.shared().wrote(1);
         let frame = Frame::read(text.as_str()).unwrap();
         Some(decode::<Line>(frame.data).unwrap().n)
     }

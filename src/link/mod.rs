@@ -5,6 +5,7 @@ mod config;
 mod driver;
 mod expiry;
 mod forward;
+mod gate;
 mod inbox;
 mod parting;
 mod pending;
@@ -37,6 +38,7 @@ use crate::close::{CloseCode, Closed, cut};
 use crate::error::{DecodeError, EventError, RequestError, SendError};
 use crate::handshake::{Agreement, Hold, Peer};
 use crate::message::{Direction, Event, Request, Role, Since};
+use crate::session::Receiving;
 use crate::wire::{Draft, EncodeError, decode, without_seq};
 
 /// Longest text of an error response in bytes; longer ones are cut.
@@ -61,9 +63,10 @@ pub struct Link {
 }
 
 impl Link {
-    /// A link over a finished handshake; its driver is still to be run.
-    pub(crate) fn new(agreement: Agreement, us: Role, config: Config) -> Self {
-        Self { shared: Arc::new(Shared::new(agreement, us, config)), timeout: None }
+    /// A link over a finished handshake, and what its driver needs to know of what was received.
+    fn new(agreement: Agreement, us: Role, config: Config) -> (Self, Receiving) {
+        let (shared, receiving) = Shared::new(agreement, us, config);
+        (Self { shared: Arc::new(shared), timeout: None }, receiving)
     }
 
     /// Asks the peer and waits for its answer.
@@ -85,12 +88,16 @@ impl Link {
     ) -> impl Future<Output = Result<R::Response, RequestError>> + Send + 'static + use<R> {
         let draft = self
             .may_send(R::NAME, R::DIRECTION, R::SINCE)
-            .and_then(|()| Ok(Draft::request(R::NAME, request)?));
+            .and_then(|()| Ok(Draft::request(R::NAME, request)?))
+            .map_err(|error| Box::new(RequestError::Send(error)));
         let timeout = self.timeout.or(R::TIMEOUT);
         let shared = Arc::clone(&self.shared);
         async move {
-            let answer = shared.request(draft?, timeout).await?;
-            shared.read_answer(&answer, |data| decode(data))
+            let answer = match draft {
+                Ok(draft) => shared.request(draft, timeout).await,
+                Err(error) => Err(error),
+            };
+            shared.read_answer(&answer.map_err(|error| *error)?, |data| decode(data))
         }
     }
 
@@ -112,7 +119,7 @@ impl Link {
         let shared = Arc::clone(&self.shared);
         async move {
             let draft = draft.map_err(SendError::from)?;
-            let answer = shared.request(draft, timeout).await?;
+            let answer = shared.request(draft, timeout).await.map_err(|error| *error)?;
             let strip = |data: &str| without_seq(data).map_err(|e| DecodeError::new(&e));
             shared.read_answer(&answer, strip)
         }
@@ -136,7 +143,7 @@ impl Link {
             .may_send(E::NAME, E::DIRECTION, E::SINCE)
             .and_then(|()| Ok(Draft::event(E::NAME, event)?));
         let shared = Arc::clone(&self.shared);
-        async move { shared.event(draft?).await }
+        async move { shared.event(&draft?).await }
     }
 
     /// This link, with another time limit for the requests made through the returned handle.
@@ -313,8 +320,9 @@ mod tests {
             let peer = Peer { role, id: None, name: None, agent, version: version.clone() };
             let session = Session::continuing(Dialect::PLAIN, last_sent);
             let agreement = Agreement { first: None, session, peer, version, hold: None };
-            let link = Link::new(agreement, us, Config::default());
-            let driver = Driver::new(Box::new(transport), link.clone(), Arc::default(), None);
+            let routes = Arc::default();
+            let driver = Driver::new(Box::new(transport), agreement, us, Config::default(), routes);
+            let link = driver.link().clone();
             tokio::spawn(async move { driver.run(&mut Unrecoverable).await });
             link
         };

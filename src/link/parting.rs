@@ -77,9 +77,9 @@ impl Shared {
         // the answer waits for may follow it.
         let Ok(room) = self.room_for(&draft).await else { return };
         let limit = self.pending().limit(Duration::MAX);
-        let waiting = self.ask(draft, room, Sort::Parting, limit);
+        let waiting = self.ask(&draft, room, Sort::Parting, limit);
         self.admit_only(Admits::WhatIsNeeded);
-        if let Some(waiting) = waiting {
+        if let Ok(waiting) = waiting {
             let _ = waiting.outcome().await;
         }
     }

@@ -20,6 +20,9 @@ use crate::wire::{Frame, FrameError, Response, Text};
 /// takes up to 32 KiB per link on a large machine.
 const SHARDS: usize = 2;
 
+/// Answers of up to so many bytes are copied: cheaper than a new read buffer.
+const COPIED: usize = 1024;
+
 /// An answer as it came: the frame, and where its `data` stands.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -30,7 +33,10 @@ pub(crate) struct Answer {
 
 impl Answer {
     pub(crate) fn new(text: &Text, data: &str, proof: Proof) -> Self {
-        Self { text: text.clone(), data: text.range_of(data), proof }
+        // A part of the read buffer would keep all of it, and another would have to be made for
+        // what comes next.
+        let own = if text.len() <= COPIED { text.detached() } else { text.clone() };
+        Self { text: own, data: text.range_of(data), proof }
     }
 
     /// Reads the data with `read`. When that fails and nobody has looked at all of the frame yet,
@@ -70,7 +76,8 @@ pub(crate) enum Proof {
     Read,
 }
 
-pub(crate) type Outcome = Result<Answer, RequestError>;
+/// Small, because every waiting request takes its room.
+pub(crate) type Outcome = Result<Answer, Box<RequestError>>;
 
 /// Somebody who waits, and until when.
 #[derive(Debug)]
@@ -196,7 +203,7 @@ impl Pending {
             }
         }
         for (seq, after) in over {
-            self.complete(seq, Err(RequestError::Timeout { after }));
+            self.complete(seq, Err(Box::new(RequestError::Timeout { after })));
         }
     }
 
@@ -245,7 +252,7 @@ impl Pending {
         let Some(map) = self.map.get() else { return };
         let waiting: Vec<u64> = map.iter().map(|entry| *entry.key()).collect();
         for seq in waiting {
-            self.complete(seq, Err(error(seq)));
+            self.complete(seq, Err(Box::new(error(seq))));
         }
     }
 
@@ -351,7 +358,7 @@ mod tests {
             assert!((&mut wait).now_or_never().is_none(), "not yet");
             pending.expire(next);
             let error = wait.now_or_never().expect("now").unwrap().unwrap_err();
-            let RequestError::Timeout { after } = error else { panic!("{error}") };
+            let RequestError::Timeout { after } = *error else { panic!("{error}") };
             assert_eq!(after.as_millis(), *ms);
         }
         assert_eq!((pending.count(), pending.next_deadline()), (0, None));

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::inbox::{Asked, panic_text};
 use super::pending::{Answer, Proof};
-use super::stream::Sort;
+use super::stream::{Refused, Sort};
 use super::work::{Stage, Work, malformed};
 use super::{LinkState, error_response};
 use crate::close::{CloseCode, Closed};
@@ -82,11 +82,7 @@ impl Work {
     /// The frame's number, `None` for one that came before.
     fn number(&mut self, frame: &Frame<'_>, text: &Text) -> Result<Option<u64>, Closed> {
         let seq = frame.numbered().map_err(malformed)?;
-        let (taken, due) = self.link.shared().with_session(|session| {
-            (session.receive(seq, text.len()), session.is_acknowledgement_due())
-        });
-        self.acknowledge |= due;
-        match taken {
+        match self.receiving.receive(seq, text.len()) {
             Ok(Taken::New) => Ok(Some(seq)),
             Ok(Taken::Again) => Ok(None),
             Err(error) => Err(malformed(error)),
@@ -198,9 +194,8 @@ impl Work {
     /// Answers a request with an error: at once, or when there is room.
     fn refuse(&mut self, name: &str, seq: u64, error: &str) -> Option<Closed> {
         let shared = Arc::clone(self.link.shared());
-        let refused = error_response(name, seq, error)
-            .map(|draft| shared.try_queue(Some(draft), Sort::Answer));
-        let Ok(Err(draft)) = refused else { return None };
+        let draft = error_response(name, seq, error).ok()?;
+        let Err(Refused::Full) = shared.try_queue(&draft, Sort::Answer) else { return None };
         let (name, bytes) = (name.to_owned(), draft.bytes());
         let response = async move { shared.respond(&name, seq, Ok(draft)).await };
         self.add_answer(response.boxed(), bytes)

@@ -32,8 +32,7 @@ pub(crate) struct Lost {
 }
 
 impl Lost {
-    pub(super) fn new(link: Link, cut: Closed, hold: Hold) -> Self {
-        let last_seq = link.shared().with_session(|session| session.last_received());
+    pub(super) fn new(link: Link, cut: Closed, hold: Hold, last_seq: Option<u64>) -> Self {
         let now = Instant::now();
         // A time beyond what the clock can hold is as good as a day.
         let until = now.checked_add(hold.timeout).unwrap_or(now + Duration::from_secs(86_400));

@@ -1,5 +1,4 @@
 use std::future::poll_fn;
-use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -9,9 +8,12 @@ use super::bell::Bell;
 use super::shared::Shared;
 use crate::close::{CloseCode, Reason};
 use crate::error::TransportError;
+use crate::session::Receiving;
 use crate::transport::{Incoming, Outgoing, Traffic, Transport};
 use crate::wire::Text;
 
+/// Frames that are taken from the outbox at once.
+const AT_ONCE: usize = 8;
 /// Messages that are read before what they led to is written.
 const BURST: u32 = 256;
 
@@ -27,11 +29,24 @@ pub(crate) struct Socket<T> {
     reads: u32,
     /// Goes out before everything else: the answer to a client that resumes.
     first: Option<Text>,
-    sign_due: bool,
+    sign: Sign,
     unflushed: bool,
     farewell: Farewell,
     /// Why nothing can be written any more. What was received may still be read.
     broken: Option<TransportError>,
+}
+
+/// Whether the peer is to hear that this side lives, and how much it has received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sign {
+    No,
+    /// Behind the next frame. A write of its own is what costs, and whoever has just got an answer
+    /// may ask anew.
+    Riding,
+    /// The same, and nothing was there to be written yet: the other tasks have their turn.
+    Waiting,
+    /// With the next write, alone if need be.
+    Due,
 }
 
 /// How far this side is with closing.
@@ -64,7 +79,7 @@ impl<T: Transport> Socket<T> {
             reading: Bell::new(Arc::clone(task)),
             reads: 0,
             first: None,
-            sign_due: false,
+            sign: Sign::No,
             unflushed: false,
             farewell: Farewell::No,
             broken: None,
@@ -72,17 +87,31 @@ impl<T: Transport> Socket<T> {
     }
 
     /// What comes next. Cancel safe: everything that is under way is kept here.
-    pub(crate) async fn next(&mut self, shared: &Shared) -> Event {
+    pub(crate) async fn next(&mut self, shared: &Shared, receiving: &mut Receiving) -> Event {
         poll_fn(|cx| {
             shared.wake_with(cx.waker());
-            self.poll(cx, shared)
+            self.poll(cx, shared, receiving)
         })
         .await
     }
 
     /// Shows the peer a sign of life that it answers or that acknowledges what it sent.
     pub(crate) fn show_life(&mut self) {
-        self.sign_due = true;
+        self.sign = Sign::Due;
+    }
+
+    /// The task that owns this has had others before it.
+    pub(crate) fn begin_turn(&mut self) {
+        if self.sign == Sign::Waiting {
+            self.sign = Sign::Due;
+        }
+    }
+
+    /// Tells the peer soon how much has been received.
+    pub(crate) fn acknowledge(&mut self) {
+        if self.sign == Sign::No {
+            self.sign = Sign::Riding;
+        }
     }
 
     /// Lets the transport go of what it does not need.
@@ -121,7 +150,12 @@ impl<T: Transport> Socket<T> {
     }
 
     /// The same as a poll, by a task that `shared` wakes.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, shared: &Shared) -> Poll<Event> {
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        shared: &Shared,
+        receiving: &mut Receiving,
+    ) -> Poll<Event> {
         if matches!(self.farewell, Farewell::No) && shared.close_asked().is_some() {
             return Poll::Ready(Event::CloseAsked);
         }
@@ -131,9 +165,9 @@ impl<T: Transport> Socket<T> {
             if let Poll::Ready(event) = self.poll_read() {
                 return Poll::Ready(event);
             }
-            self.write(cx, shared);
+            self.write(cx, shared, receiving);
         } else {
-            self.write(cx, shared);
+            self.write(cx, shared, receiving);
             if let Poll::Ready(event) = self.poll_read() {
                 return Poll::Ready(event);
             }
@@ -153,10 +187,10 @@ impl<T: Transport> Socket<T> {
         })
     }
 
-    fn write(&mut self, cx: &mut Context<'_>, shared: &Shared) {
+    fn write(&mut self, cx: &mut Context<'_>, shared: &Shared, receiving: &mut Receiving) {
         self.reads = 0;
         if self.broken.is_none()
-            && let Poll::Ready(Err(error)) = self.poll_write(cx, shared)
+            && let Poll::Ready(Err(error)) = self.poll_write(cx, shared, receiving)
         {
             self.broken = Some(error);
         }
@@ -167,33 +201,94 @@ impl<T: Transport> Socket<T> {
         &mut self,
         cx: &mut Context<'_>,
         shared: &Shared,
+        receiving: &mut Receiving,
     ) -> Poll<Result<(), TransportError>> {
         // Nothing follows the last word.
-        while !matches!(self.farewell, Farewell::Done) {
-            ready!(self.transport.poll_ready(cx))?;
-            let next = if let Some(text) = self.first.take() {
-                Outgoing::Text(text)
-            } else if mem::take(&mut self.sign_due) {
-                shared.sign_of_life()
-            } else if let Some(text) = shared.next_to_write() {
-                Outgoing::Text(text)
-            } else {
-                break;
-            };
-            self.unflushed = true;
-            self.transport.send(next)?;
+        if !matches!(self.farewell, Farewell::Done) {
+            if self.first.is_some() {
+                ready!(self.poll_give(cx, |socket| socket.first.take().map(Outgoing::Text)))?;
+            }
+            if self.sign == Sign::Due {
+                ready!(self.poll_sign(cx, shared, receiving))?;
+            }
+            ready!(self.poll_frames(cx, shared))?;
+            match self.sign {
+                Sign::Riding | Sign::Waiting if self.unflushed => {
+                    ready!(self.poll_sign(cx, shared, receiving))?;
+                }
+                Sign::Riding => {
+                    self.sign = Sign::Waiting;
+                    cx.waker().wake_by_ref();
+                }
+                Sign::No | Sign::Waiting | Sign::Due => {}
+            }
         }
         if let Farewell::Due(code, reason) = &self.farewell {
-            ready!(self.transport.poll_ready(cx))?;
-            self.unflushed = true;
             let close = Outgoing::Close(*code, reason.clone());
+            ready!(self.poll_give(cx, |_| Some(close)))?;
             self.farewell = Farewell::Done;
-            self.transport.send(close)?;
         }
         if self.unflushed {
             ready!(self.transport.poll_flush(cx))?;
             self.unflushed = false;
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Gives one message to the transport as soon as that takes it.
+    fn poll_give(
+        &mut self,
+        cx: &mut Context<'_>,
+        message: impl FnOnce(&mut Self) -> Option<Outgoing>,
+    ) -> Poll<Result<(), TransportError>> {
+        ready!(self.transport.poll_ready(cx))?;
+        if let Some(message) = message(self) {
+            self.unflushed = true;
+            self.transport.send(message)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_sign(
+        &mut self,
+        cx: &mut Context<'_>,
+        shared: &Shared,
+        receiving: &mut Receiving,
+    ) -> Poll<Result<(), TransportError>> {
+        self.poll_give(cx, |socket| {
+            socket.sign = Sign::No;
+            Some(shared.sign_of_life(receiving))
+        })
+    }
+
+    /// Gives the transport all frames that are queued, as soon as that takes them.
+    fn poll_frames(
+        &mut self,
+        cx: &mut Context<'_>,
+        shared: &Shared,
+    ) -> Poll<Result<(), TransportError>> {
+        loop {
+            let frames = shared.unwritten::<AT_ONCE>();
+            if frames[0].is_none() {
+                return Poll::Ready(Ok(()));
+            }
+            let mut wrote = 0;
+            let mut given = Poll::Ready(Ok(()));
+            for frame in frames.into_iter().flatten() {
+                given = self.poll_give(cx, |_| {
+                    // Also when that fails: some of it may have left.
+                    wrote += 1;
+                    Some(Outgoing::Text(frame))
+                });
+                if !matches!(given, Poll::Ready(Ok(()))) {
+                    break;
+                }
+            }
+            let more = shared.wrote(wrote);
+            ready!(given)?;
+            if !more {
+                return Poll::Ready(Ok(()));
+            }
+        }
     }
 }

@@ -1,12 +1,18 @@
-//! The sending side of a link: its session, and what may still be sent.
+//! The sending side of a link: its session, how much room there is, and what may still be sent.
 
+use super::config::Config;
+use super::gate::Gate;
 use crate::close::Closed;
-use crate::session::{Exhausted, Session};
+use crate::session::{Exhausted, Sending};
 use crate::wire::{Close, Draft};
 
 #[derive(Debug)]
 pub(super) struct Stream {
-    pub(super) session: Session,
+    pub(super) session: Sending,
+    /// One permit for each request that may still be made.
+    pub(super) slots: Gate,
+    /// One permit for each byte that may still be queued.
+    pub(super) room: Gate,
     admits: Admits,
 }
 
@@ -41,6 +47,8 @@ pub(crate) enum Refused {
     /// The link is closing or has ended.
     Closed,
     Exhausted,
+    /// There is no room now, or others wait for it.
+    Full,
 }
 
 impl From<Exhausted> for Refused {
@@ -50,20 +58,25 @@ impl From<Exhausted> for Refused {
 }
 
 impl Stream {
-    pub(super) fn new(session: Session) -> Self {
-        Self { session, admits: Admits::Everything }
+    pub(super) fn new(session: Sending, config: &Config) -> Self {
+        let (slots, room) = (Gate::new(config.requests_in_flight), Gate::new(config.outbox));
+        Self { session, slots, room, admits: Admits::Everything }
     }
 
-    /// Numbers and queues a frame. Says its number, and whether nothing else waits to be written.
-    pub(super) fn send(&mut self, draft: Draft, sort: Sort) -> Result<(u64, bool), Refused> {
+    /// Whether frames of this sort may still be sent.
+    pub(super) fn may_send(&self, sort: Sort) -> Result<(), Refused> {
         let admitted = match sort {
             Sort::Message { needed: true } => self.admits <= Admits::WhatIsNeeded,
             Sort::Message { needed: false } => self.admits == Admits::Everything,
             Sort::Answer | Sort::Parting => self.admits <= Admits::Answers,
         };
-        if !admitted {
-            return Err(Refused::Closed);
-        }
+        if admitted { Ok(()) } else { Err(Refused::Closed) }
+    }
+
+    /// Numbers and queues a frame for which there is room. Says its number, and whether nothing else
+    /// waits to be written.
+    pub(super) fn send(&mut self, draft: &Draft, sort: Sort) -> Result<(u64, bool), Refused> {
+        self.may_send(sort)?;
         let was_idle = self.session.is_idle();
         Ok((self.session.send(draft)?, was_idle))
     }
@@ -80,7 +93,7 @@ impl Stream {
             let close = Close { reason: closed.reason.as_str().to_owned() };
             if let Ok(draft) = Draft::protocol(Close::TYPE, &close) {
                 // Without a number left for it, the close frame says the reason alone.
-                let _ = self.session.send(draft);
+                let _ = self.session.send(&draft);
             }
         }
         self.admits = Admits::Nothing;

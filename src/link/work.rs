@@ -1,6 +1,5 @@
 //! What a link does with what comes in, and when it is over.
 
-use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -15,7 +14,7 @@ use super::router::Routes;
 use super::socket::{Event, Socket};
 use crate::close::{CloseCode, Closed, ClosedBy, Reason};
 use crate::error::TransportError;
-use crate::session::{Liveness, Verdict};
+use crate::session::{Liveness, Receiving, Verdict};
 use crate::transport::{Incoming, Transport};
 
 /// How many things are done before other tasks get their turn.
@@ -27,12 +26,11 @@ pub(super) struct Work {
     pub(super) link: Link,
     pub(super) routes: Arc<Routes>,
     pub(super) inbox: Inbox,
+    pub(super) receiving: Receiving,
     pub(super) liveness: Liveness,
     pub(super) stage: Stage,
     /// When the first request of this turn was read: the time of its handlers counts from here.
     pub(super) now: Option<Instant>,
-    /// The peer should learn how much was received.
-    pub(super) acknowledge: bool,
 }
 
 /// How near its end a link is.
@@ -100,13 +98,14 @@ impl Work {
     ) -> Poll<Closed> {
         let shared = link.shared();
         self.now = None;
+        socket.begin_turn();
         for _ in 0..TURN {
             shared.set_handling(self.inbox.running());
             // What has been received comes before what is still to be read.
             if self.inbox.poll_work(cx, link, &self.routes).is_ready() {
                 continue;
             }
-            let end = match ready!(socket.poll(cx, shared)) {
+            let end = match ready!(socket.poll(cx, shared, &mut self.receiving)) {
                 Event::Incoming(incoming) => self.receive(incoming),
                 Event::Fault(error) => Some(self.fault(&error)),
                 Event::CloseAsked => shared.close_asked().cloned(),
@@ -114,8 +113,8 @@ impl Work {
             if let Some(closed) = end {
                 return Poll::Ready(closed);
             }
-            if mem::take(&mut self.acknowledge) {
-                socket.show_life();
+            if self.receiving.is_acknowledgement_due() {
+                socket.acknowledge();
             }
         }
         cx.waker().wake_by_ref();
@@ -151,13 +150,14 @@ impl Work {
     /// What the peer said before the socket failed: its reason is better than the system's.
     fn last_words<T: Transport>(&mut self, socket: &mut Socket<T>, closed: Closed) -> Closed {
         let link = self.link.clone();
-        while let Some(Event::Incoming(incoming)) = socket.next(link.shared()).now_or_never() {
+        loop {
+            let next = socket.next(link.shared(), &mut self.receiving).now_or_never();
+            let Some(Event::Incoming(incoming)) = next else { return closed };
             match self.receive(incoming) {
                 Some(end) if end.by == ClosedBy::Remote => return end,
                 _ => {}
             }
         }
-        closed
     }
 }
 

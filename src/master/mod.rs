@@ -219,9 +219,10 @@ impl Master {
     /// A link over a finished handshake, on a task of its own.
     fn start(&self, transport: Box<dyn Transport>, agreement: Agreement) -> Link {
         let inner = &self.inner;
-        let (hold, ready) = (agreement.hold.clone(), agreement.first.clone());
-        let link = Link::new(agreement, Role::Master, inner.config.clone());
-        let driver = Driver::new(transport, link.clone(), Arc::clone(&inner.routes), ready);
+        let hold = agreement.hold.clone();
+        let (config, routes) = (inner.config.clone(), Arc::clone(&inner.routes));
+        let driver = Driver::new(transport, agreement, Role::Master, config, routes);
+        let link = driver.link().clone();
         let sockets = hold.map(|hold| self.sessions(|s| s.open(&hold, link.clone())));
         let member = self.join(&link);
         inner.links.spawn(async move {

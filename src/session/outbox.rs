@@ -1,5 +1,7 @@
 use std::collections::VecDeque;
 
+use bytes::BytesMut;
+
 use super::{AckError, Exhausted};
 use crate::wire::{Draft, MAX_SEQ, Text};
 
@@ -20,6 +22,10 @@ struct Queued {
 #[derive(Debug)]
 pub(super) struct Outbox {
     frames: VecDeque<Queued>,
+    /// Memory for the next frames: one piece for many of them.
+    chunk: BytesMut,
+    /// How large the next chunk is made.
+    chunk_size: usize,
     /// How many of them have been given to the present socket.
     written: usize,
     last_sent: u64,
@@ -27,9 +33,14 @@ pub(super) struct Outbox {
     seen: u64,
 }
 
+/// The first chunk behind nothing else: a link that says little takes little.
+const FIRST_CHUNK: usize = 512;
+const LARGEST_CHUNK: usize = 8 * 1024;
+
 impl Outbox {
     pub(super) fn new(last_sent: u64) -> Self {
-        Self { frames: VecDeque::new(), written: 0, last_sent, seen: last_sent }
+        let (frames, chunk) = (VecDeque::new(), BytesMut::new());
+        Self { frames, chunk, chunk_size: FIRST_CHUNK, written: 0, last_sent, seen: last_sent }
     }
 
     /// Uses up a number without a frame in the queue.
@@ -41,19 +52,27 @@ impl Outbox {
         Ok(self.last_sent)
     }
 
-    pub(super) fn push(&mut self, draft: Draft) -> Result<u64, Exhausted> {
+    pub(super) fn push(&mut self, draft: &Draft) -> Result<u64, Exhausted> {
         let seq = self.count()?;
         let bytes = draft.bytes();
-        self.frames.push_back(Queued { text: draft.number(Some(seq)), bytes });
+        if self.chunk.capacity() < bytes && !self.chunk.try_reclaim(bytes) {
+            self.chunk = BytesMut::with_capacity(self.chunk_size.max(bytes));
+            self.chunk_size = (self.chunk_size * 2).min(LARGEST_CHUNK);
+        }
+        self.frames.push_back(Queued { text: draft.write(Some(seq), &mut self.chunk), bytes });
         Ok(seq)
     }
 
-    /// The next frame for the present socket; it stays until it is acknowledged.
-    pub(super) fn write(&mut self) -> Option<Text> {
-        let text = self.frames.get(self.written)?.text.clone();
-        self.written += 1;
+    /// The next frames for the present socket, as many as there are or `N`.
+    pub(super) fn unwritten<const N: usize>(&self) -> [Option<Text>; N] {
+        let mut frames = self.frames.range(self.written..);
+        std::array::from_fn(|_| frames.next().map(|frame| frame.text.clone()))
+    }
+
+    /// The present socket has the next `frames`; they stay until they are acknowledged.
+    pub(super) fn wrote(&mut self, frames: usize) {
+        self.written += frames;
         self.seen = self.seen.max(self.last_written());
-        Some(text)
     }
 
     /// Lets go of the frames up to `seq`; says how much room that makes.
@@ -72,6 +91,7 @@ impl Outbox {
         if self.frames.is_empty() {
             // A burst must not keep its room for as long as the link lives.
             self.frames.shrink_to(64);
+            (self.chunk, self.chunk_size) = (BytesMut::new(), FIRST_CHUNK);
         }
         Ok(room)
     }

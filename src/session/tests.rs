@@ -2,10 +2,11 @@
 
 use super::*;
 use crate::message::Empty;
+use crate::wire::{Draft, Text};
 use proptest::prelude::*;
 
 fn session() -> Session {
-    Session::new(Dialect::SEQLINK).acknowledging_after(1000)
+    Session::new(Dialect::SEQLINK, 1000)
 }
 
 fn draft() -> Draft {
@@ -16,8 +17,15 @@ fn seq_of(text: &Text) -> u64 {
     crate::wire::Frame::read(text.as_str()).unwrap().seq.unwrap()
 }
 
+/// Gives the socket the next frame; says its number.
+fn write(session: &mut Session) -> Option<u64> {
+    let [text] = session.sending.unwritten();
+    session.sending.wrote(usize::from(text.is_some()));
+    text.map(|text| seq_of(&text))
+}
+
 fn written(session: &mut Session) -> Vec<u64> {
-    std::iter::from_fn(|| session.next_to_write()).map(|(text, _)| seq_of(&text)).collect()
+    std::iter::from_fn(|| write(session)).collect()
 }
 
 #[test]
@@ -25,27 +33,27 @@ fn frames_are_numbered_from_one_and_held_until_they_are_acknowledged() {
     let mut session = session();
     let bytes = draft().bytes();
     for seq in 1..=3 {
-        assert_eq!(session.send(draft()), Ok(seq));
+        assert_eq!(session.sending.send(&draft()), Ok(seq));
     }
     assert_eq!(written(&mut session), [1, 2, 3]);
-    assert!(session.is_idle() && session.held() == 3);
-    assert_eq!(session.acknowledged(Some(2)), Ok(2 * bytes));
-    assert_eq!(session.held(), 1);
-    assert_eq!(session.acknowledged(Some(1)), Ok(0), "late, and no fault");
-    assert_eq!(session.acknowledged(None), Ok(0));
-    assert_eq!(session.acknowledged(Some(3)), Ok(bytes));
-    assert_eq!(session.acknowledged(Some(4)), Err(AckError { got: 4, sent: 3 }));
+    assert!(session.sending.is_idle() && session.sending.held() == 3);
+    assert_eq!(session.sending.acknowledged(Some(2)), Ok(2 * bytes));
+    assert_eq!(session.sending.held(), 1);
+    assert_eq!(session.sending.acknowledged(Some(1)), Ok(0), "late, and no fault");
+    assert_eq!(session.sending.acknowledged(None), Ok(0));
+    assert_eq!(session.sending.acknowledged(Some(3)), Ok(bytes));
+    assert_eq!(session.sending.acknowledged(Some(4)), Err(AckError { got: 4, sent: 3 }));
 }
 
 /// A frame that is queued and was never written cannot have arrived.
 #[test]
 fn an_acknowledgement_of_what_was_only_queued_is_impossible() {
     let mut session = session();
-    session.send(draft()).unwrap();
-    session.send(draft()).unwrap();
-    session.next_to_write().unwrap();
-    assert_eq!(session.acknowledged(Some(2)), Err(AckError { got: 2, sent: 1 }));
-    assert_eq!(session.resumed(Some(2)), Err(AckError { got: 2, sent: 1 }));
+    session.sending.send(&draft()).unwrap();
+    session.sending.send(&draft()).unwrap();
+    write(&mut session).unwrap();
+    assert_eq!(session.sending.acknowledged(Some(2)), Err(AckError { got: 2, sent: 1 }));
+    assert_eq!(session.sending.resumed(Some(2)), Err(AckError { got: 2, sent: 1 }));
 }
 
 #[test]
@@ -53,67 +61,67 @@ fn what_lies_above_the_peers_last_goes_out_again() {
     for (last, again) in [(None, vec![1, 2, 3, 4]), (Some(2), vec![3, 4]), (Some(3), vec![4])] {
         let mut session = session();
         for _ in 1..=3 {
-            session.send(draft()).unwrap();
+            session.sending.send(&draft()).unwrap();
         }
         assert_eq!(written(&mut session), [1, 2, 3]);
-        session.send(draft()).unwrap();
-        let (_, replayed) = session.resumed(last).unwrap();
+        session.sending.send(&draft()).unwrap();
+        let (_, replayed) = session.sending.resumed(last).unwrap();
         assert_eq!(replayed, again.len() - 1, "the fourth goes out for the first time");
         assert_eq!(written(&mut session), again);
         // A second cut in the middle changes nothing.
-        session.resumed(last).unwrap();
+        session.sending.resumed(last).unwrap();
         assert_eq!(written(&mut session), again);
     }
     let mut session = session();
-    session.send(draft()).unwrap();
+    session.sending.send(&draft()).unwrap();
     written(&mut session);
-    assert_eq!(session.resumed(Some(1)).unwrap().1, 0);
+    assert_eq!(session.sending.resumed(Some(1)).unwrap().1, 0);
     assert!(written(&mut session).is_empty());
-    assert_eq!(session.send(draft()), Ok(2), "numbering goes on");
+    assert_eq!(session.sending.send(&draft()), Ok(2), "numbering goes on");
 }
 
 /// The peer may have what an earlier socket has carried, whatever the present one has.
 #[test]
 fn what_an_earlier_socket_has_carried_counts_as_written() {
     let mut session = session();
-    session.send(draft()).unwrap();
-    session.send(draft()).unwrap();
-    session.next_to_write().unwrap();
-    session.resumed(None).unwrap();
-    assert!(session.was_written(1) && !session.was_written(2));
+    session.sending.send(&draft()).unwrap();
+    session.sending.send(&draft()).unwrap();
+    write(&mut session).unwrap();
+    session.sending.resumed(None).unwrap();
+    assert!(session.sending.was_written(1) && !session.sending.was_written(2));
 }
 
 #[test]
 fn a_replayed_frame_is_dropped_and_a_gap_is_a_fault() {
     let mut session = session();
-    assert_eq!(session.receive(1, 10), Ok(Taken::New));
-    assert_eq!(session.receive(1, 10), Ok(Taken::Again));
-    assert_eq!(session.receive(2, 10), Ok(Taken::New));
-    assert_eq!(session.receive(1, 10), Ok(Taken::Again));
-    assert_eq!(session.receive(4, 10), Err(SequenceError::NotNext { last: 2, got: 4 }));
-    assert_eq!(session.last_received(), Some(2));
+    assert_eq!(session.receiving.receive(1, 10), Ok(Taken::New));
+    assert_eq!(session.receiving.receive(1, 10), Ok(Taken::Again));
+    assert_eq!(session.receiving.receive(2, 10), Ok(Taken::New));
+    assert_eq!(session.receiving.receive(1, 10), Ok(Taken::Again));
+    assert_eq!(session.receiving.receive(4, 10), Err(SequenceError::NotNext { last: 2, got: 4 }));
+    assert_eq!(session.receiving.last_received(), Some(2));
     let mut fresh = self::session();
-    assert_eq!(fresh.receive(2, 10), Err(SequenceError::NotNext { last: 0, got: 2 }));
-    assert_eq!(fresh.last_received(), None);
+    assert_eq!(fresh.receiving.receive(2, 10), Err(SequenceError::NotNext { last: 0, got: 2 }));
+    assert_eq!(fresh.receiving.last_received(), None);
 }
 
 #[test]
 fn an_acknowledgement_is_due_after_64_messages_or_a_share_of_bytes() {
     let mut session = session();
     for seq in 1..=63 {
-        session.receive(seq, 1).unwrap();
+        session.receiving.receive(seq, 1).unwrap();
     }
-    assert!(!session.is_acknowledgement_due());
-    session.receive(64, 1).unwrap();
-    assert!(session.is_acknowledgement_due());
-    assert_eq!(session.acknowledge(), Some(64));
-    assert!(!session.is_acknowledgement_due());
-    session.receive(65, 999).unwrap();
-    assert!(!session.is_acknowledgement_due());
-    session.receive(65, 999).unwrap();
-    assert!(!session.is_acknowledgement_due(), "a replay holds nothing at the peer");
-    session.receive(66, 1).unwrap();
-    assert!(session.is_acknowledgement_due());
+    assert!(!session.receiving.is_acknowledgement_due());
+    session.receiving.receive(64, 1).unwrap();
+    assert!(session.receiving.is_acknowledgement_due());
+    assert_eq!(session.receiving.acknowledge(), Some(64));
+    assert!(!session.receiving.is_acknowledgement_due());
+    session.receiving.receive(65, 999).unwrap();
+    assert!(!session.receiving.is_acknowledgement_due());
+    session.receiving.receive(65, 999).unwrap();
+    assert!(!session.receiving.is_acknowledgement_due(), "a replay holds nothing at the peer");
+    session.receiving.receive(66, 1).unwrap();
+    assert!(session.receiving.is_acknowledgement_due());
 }
 
 /// What may happen between two peers.
@@ -166,22 +174,26 @@ impl World {
     fn take(&mut self, step: Step) {
         match step {
             Step::Send(side) => {
-                self.sent[usize::from(side)] = self.ends[usize::from(side)].send(draft()).unwrap();
+                self.sent[usize::from(side)] =
+                    self.ends[usize::from(side)].sending.send(&draft()).unwrap();
             }
             Step::Write(side) => {
-                let written = self.ends[usize::from(side)].next_to_write();
-                self.wires[usize::from(side)].extend(written.map(|(text, _)| seq_of(&text)));
+                let written = write(&mut self.ends[usize::from(side)]);
+                self.wires[usize::from(side)].extend(written);
             }
             Step::Arrive(side) => self.arrive(usize::from(side)),
             Step::Acknowledge(side) => {
-                let last = self.ends[usize::from(side)].acknowledge();
-                self.ends[usize::from(!side)].acknowledged(last).unwrap();
+                let last = self.ends[usize::from(side)].receiving.acknowledge();
+                self.ends[usize::from(!side)].sending.acknowledged(last).unwrap();
             }
             Step::Cut => {
                 self.wires = Default::default();
-                let last = [self.ends[0].last_received(), self.ends[1].last_received()];
-                self.ends[0].resumed(last[1]).unwrap();
-                self.ends[1].resumed(last[0]).unwrap();
+                let last = [
+                    self.ends[0].receiving.last_received(),
+                    self.ends[1].receiving.last_received(),
+                ];
+                self.ends[0].sending.resumed(last[1]).unwrap();
+                self.ends[1].sending.resumed(last[0]).unwrap();
             }
         }
     }
@@ -191,7 +203,7 @@ impl World {
             return;
         }
         let seq = self.wires[from].remove(0);
-        if self.ends[1 - from].receive(seq, 50).unwrap() == Taken::New {
+        if self.ends[1 - from].receiving.receive(seq, 50).unwrap() == Taken::New {
             self.handled[1 - from].push(seq);
         }
     }
@@ -199,7 +211,7 @@ impl World {
     /// No more cuts: everything arrives.
     fn settle(&mut self) {
         for from in [false, true] {
-            while !self.ends[usize::from(from)].is_idle() {
+            while !self.ends[usize::from(from)].sending.is_idle() {
                 self.take(Step::Write(from));
             }
             while !self.wires[usize::from(from)].is_empty() {
@@ -226,7 +238,7 @@ proptest! {
         for end in [0, 1] {
             let all: Vec<u64> = (1..=world.sent[1 - end]).collect();
             prop_assert_eq!(&world.handled[end], &all);
-            prop_assert_eq!(world.ends[end].held(), 0);
+            prop_assert_eq!(world.ends[end].sending.held(), 0);
         }
     }
 }

@@ -16,6 +16,9 @@ use crate::wire::Text;
 
 /// What came from the peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
+// It is handed through several hands. With a small tag all else would be copied from an odd address,
+// in pieces other than it was written in, which stalls the processor.
+#[repr(u64)]
 pub enum Incoming {
     /// A text message.
     Text(Text),

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{BufMut as _, BytesMut};
 use serde::Serialize;
 use thiserror::Error;
 
@@ -18,12 +18,12 @@ const BEFORE_DATA: &[u8] = br#"","data":"#;
 
 /// A frame whose number is still missing.
 ///
-/// The data is written once, behind room for the head; numbering writes the head in front of it
-/// and copies nothing.
+/// The message is written as JSON once. Numbering copies that behind the head, into memory that
+/// many frames share.
 #[derive(Clone)]
 pub struct Draft {
-    /// Room for the head, then `,"type":"…","data":…}`.
-    buffer: Vec<u8>,
+    /// What follows the number: `,"type":"…","data":…}`.
+    tail: Vec<u8>,
 }
 
 /// Why a message cannot be sent. All of these are for the sender to mend; nothing was sent.
@@ -54,11 +54,13 @@ pub enum EncodeError {
 
 impl Draft {
     /// A `NAME_request`.
+    #[inline]
     pub fn request(name: &str, data: &(impl Serialize + ?Sized)) -> Result<Self, EncodeError> {
         Self::with_data(name, "_request", data)
     }
 
     /// A `NAME_event`.
+    #[inline]
     pub fn event(name: &str, data: &(impl Serialize + ?Sized)) -> Result<Self, EncodeError> {
         Self::with_data(name, "_event", data)
     }
@@ -69,6 +71,7 @@ impl Draft {
     }
 
     /// The `NAME_response` to the request numbered `to`.
+    #[inline]
     pub fn response(
         name: &str,
         to: u64,
@@ -107,6 +110,7 @@ impl Draft {
         Self::with_data(name, "_response", &Error { seq: to, error })
     }
 
+    #[inline]
     fn with_data(
         name: &str,
         ending: &str,
@@ -124,43 +128,47 @@ impl Draft {
     fn finish(mut buffer: Vec<u8>) -> Result<Self, EncodeError> {
         buffer.push(b'}');
         // The frame's own object is one level, and its bracket is not written yet.
-        if too_deep(&buffer[HEAD..], MAX_DEPTH - 1) {
+        if too_deep(&buffer, MAX_DEPTH - 1) {
             return Err(EncodeError::TooDeep);
         }
-        Ok(Self { buffer })
+        Ok(Self { tail: buffer })
     }
 
     /// An upper bound of the frame's length in bytes, whatever its number.
     pub fn bytes(&self) -> usize {
-        self.buffer.len()
+        HEAD + self.tail.len()
     }
 
     /// The finished frame. Without a number, `seq` is `null`.
-    pub fn number(mut self, seq: Option<u64>) -> Text {
+    pub fn number(&self, seq: Option<u64>) -> Text {
+        self.write(seq, &mut BytesMut::with_capacity(self.bytes()))
+    }
+
+    /// The finished frame, as the next part of `chunk`.
+    pub(crate) fn write(&self, seq: Option<u64>, chunk: &mut BytesMut) -> Text {
         let mut space = [0; 20];
         let seq = seq.map_or(&b"null"[..], |seq| digits(seq, &mut space));
-        let after = HEAD - seq.len();
-        let start = after - BEFORE_SEQ.len();
-        self.buffer[start..after].copy_from_slice(BEFORE_SEQ);
-        self.buffer[after..HEAD].copy_from_slice(seq);
+        for part in [BEFORE_SEQ, seq, &self.tail] {
+            chunk.put_slice(part);
+        }
         // JSON as serde_json writes it is UTF-8.
-        Text::new(Bytes::from(self.buffer).slice(start..)).unwrap_or_else(|_| Text::from(""))
+        Text::new(chunk.split().freeze()).unwrap_or_else(|_| Text::from(""))
     }
 }
 
 impl fmt::Debug for Draft {
     /// Only the length: a message may hold a token or a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Draft({} bytes)", self.buffer.len())
+        write!(f, "Draft({} bytes)", self.bytes())
     }
 }
 
+#[inline]
 fn head(name: &str, ending: &str) -> Result<Vec<u8>, EncodeError> {
     if !is_name(name) {
         return Err(EncodeError::Name);
     }
     let mut buffer = Vec::with_capacity(USUAL);
-    buffer.resize(HEAD, b' ');
     for part in [BEFORE_TYPE, name.as_bytes(), ending.as_bytes(), BEFORE_DATA] {
         buffer.extend_from_slice(part);
     }

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::config::Config;
 use super::forward::Backlog;
+use super::gate::Queue;
 use super::pending::{Answer, Pending};
 use super::stream::{Admits, Stream};
 use super::work::malformed;
@@ -22,7 +23,7 @@ use crate::close::Closed;
 use crate::error::{DecodeError, Delivery, RemoteError, RequestError};
 use crate::handshake::{Agreement, Hold, Peer};
 use crate::message::Role;
-use crate::session::{AckError, Session};
+use crate::session::{AckError, Receiving, Sending, Session};
 use crate::transport::Outgoing;
 use crate::wire::{Draft, Heartbeat, Text};
 
@@ -39,10 +40,10 @@ pub(crate) struct Shared {
     hold: Mutex<Option<Hold>>,
     state: watch::Sender<LinkState>,
     pending: Pending,
-    /// One permit for each request that may still be made.
-    slots: Semaphore,
-    /// One permit for each byte that may still be queued.
-    room: Semaphore,
+    /// Those who wait until another request may be made.
+    slots: Queue,
+    /// Those who wait for room in the outbox.
+    room: Queue,
     /// Taken by the one answer that may be written as JSON and wait for room: handlers that are
     /// done would otherwise hold all of theirs.
     answering: Semaphore,
@@ -60,19 +61,20 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(agreement: Agreement, us: Role, config: Config) -> Self {
+    pub(crate) fn new(agreement: Agreement, us: Role, config: Config) -> (Self, Receiving) {
         let Agreement { session, peer, version, hold, .. } = agreement;
-        Self {
+        let Session { sending, receiving } = session;
+        let shared = Self {
             us,
             peer,
             version,
-            resumes: session.dialect().resumes(),
-            stream: Mutex::new(Stream::new(session)),
+            resumes: sending.dialect().resumes(),
+            stream: Mutex::new(Stream::new(sending, &config)),
             hold: Mutex::new(hold),
             state: watch::Sender::new(LinkState::Connected),
             pending: Pending::default(),
-            slots: Semaphore::new(config.requests_in_flight),
-            room: Semaphore::new(config.outbox),
+            slots: Queue::new(),
+            room: Queue::new(),
             answering: Semaphore::new(1),
             backlog: Backlog::default(),
             config,
@@ -83,25 +85,30 @@ impl Shared {
             handling: AtomicUsize::new(0),
             ignored_events: AtomicU64::new(0),
             ignored_responses: AtomicU64::new(0),
-        }
+        };
+        (shared, receiving)
     }
 
-    /// The next frame for the socket; in plain its room is free again.
-    pub(crate) fn next_to_write(&self) -> Option<Text> {
-        let (text, room) = self.stream().session.next_to_write()?;
-        if room > 0 {
-            self.room.add_permits(room);
-        }
-        Some(text)
+    /// The next frames for the socket; it has to be said when they are [`wrote`](Self::wrote).
+    pub(crate) fn unwritten<const N: usize>(&self) -> [Option<Text>; N] {
+        self.stream().session.unwritten()
+    }
+
+    /// So many of the next frames are with the socket; in plain their room is free again. Says
+    /// whether there are more.
+    pub(crate) fn wrote(&self, frames: usize) -> bool {
+        let stream = &mut *self.stream();
+        let room = stream.session.wrote(frames);
+        stream.room.give(room, &self.room);
+        !stream.session.is_idle()
     }
 
     /// What shows the peer that this side lives.
-    pub(crate) fn sign_of_life(&self) -> Outgoing {
-        let mut stream = self.stream();
+    pub(crate) fn sign_of_life(&self, receiving: &mut Receiving) -> Outgoing {
         if !self.resumes {
             return Outgoing::Ping;
         }
-        let heartbeat = Heartbeat { seq: stream.session.acknowledge() };
+        let heartbeat = Heartbeat { seq: receiving.acknowledge() };
         match Draft::protocol(Heartbeat::TYPE, &heartbeat) {
             Ok(draft) => Outgoing::Text(draft.number(None)),
             Err(_) => Outgoing::Ping,
@@ -110,16 +117,21 @@ impl Shared {
 
     /// The peer has all frames up to `seq`.
     pub(crate) fn acknowledged(&self, seq: Option<u64>) -> Result<(), AckError> {
-        let room = self.with_session(|session| session.acknowledged(seq))?;
-        self.room.add_permits(room);
+        let stream = &mut *self.stream();
+        let room = stream.session.acknowledged(seq)?;
+        stream.room.give(room, &self.room);
         Ok(())
     }
 
     /// The session goes on over a new socket, and the peer has all frames up to `seq`. Says how
     /// many frames go out again.
     pub(crate) fn resumed(&self, seq: Option<u64>, hold: Hold) -> Result<usize, AckError> {
-        let (room, again) = self.with_session(|session| session.resumed(seq))?;
-        self.room.add_permits(room);
+        let again = {
+            let stream = &mut *self.stream();
+            let (room, again) = stream.session.resumed(seq)?;
+            stream.room.give(room, &self.room);
+            again
+        };
         *self.hold.lock().unwrap_or_else(PoisonError::into_inner) = Some(hold);
         Ok(again)
     }
@@ -149,8 +161,8 @@ impl Shared {
         self.stream().session.is_idle()
     }
 
-    pub(crate) fn with_session<T>(&self, act: impl FnOnce(&mut Session) -> T) -> T {
-        act(&mut self.stream().session)
+    pub(crate) fn with_session<T>(&self, act: impl FnOnce(&Sending) -> T) -> T {
+        act(&self.stream().session)
     }
 
     /// Lets nothing more be sent; queues the `close` message, where the dialect has one, when this
@@ -210,7 +222,7 @@ impl Shared {
 
     /// Hands a response to whoever waits for it; says whether anybody does.
     pub(crate) fn complete(&self, seq: u64, outcome: Result<Answer, RemoteError>) -> bool {
-        self.pending.complete(seq, outcome.map_err(RequestError::Remote))
+        self.pending.complete(seq, outcome.map_err(|error| Box::new(RequestError::Remote(error))))
     }
 
     /// Reads an answer; one that turns out to be no frame ends the link.

@@ -1,42 +1,101 @@
 //! The ways into a link's outbox.
 
+use std::sync::MutexGuard;
 use std::time::Duration;
 
-use tokio::sync::{AcquireError, Semaphore, SemaphorePermit, TryAcquireError};
 use tokio::time::timeout_at;
 
 use super::Shared;
 use crate::close::{CloseCode, Closed};
-use crate::error::{Delivery, EventError, RequestError};
+use crate::error::{Delivery, EventError, RequestError, SendError};
 use crate::link::error_response;
-use crate::link::pending::{Answer, Limit, Waiting};
-use crate::link::stream::{Refused, Sort};
+use crate::link::gate::{Gate, Queue};
+use crate::link::pending::{Limit, Outcome, Waiting};
+use crate::link::stream::{Refused, Sort, Stream};
 use crate::wire::{Draft, EncodeError};
 
+/// Permits that are given back when this is dropped.
+#[derive(Debug)]
+pub(in crate::link) struct Permits<'a> {
+    shared: &'a Shared,
+    of: Of,
+    count: usize,
+}
+
+/// Which permits.
+#[derive(Clone, Copy, Debug)]
+enum Of {
+    Slots,
+    Room,
+}
+
+impl Permits<'_> {
+    /// They are used up: others give them back.
+    fn spend(mut self) {
+        self.count = 0;
+    }
+}
+
+impl Drop for Permits<'_> {
+    fn drop(&mut self) {
+        let queue = self.shared.queue_of(self.of);
+        if self.count > 0 && queue.give_back(self.count) {
+            self.shared.stream().gate(self.of).collect(queue);
+        }
+    }
+}
+
+/// Somebody waits for permits.
+struct Waits<'a>(&'a Shared, Of);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        let Self(shared, of) = *self;
+        shared.stream().gate(of).leave(shared.queue_of(of));
+    }
+}
+
+impl Stream {
+    fn gate(&mut self, of: Of) -> &mut Gate {
+        match of {
+            Of::Slots => &mut self.slots,
+            Of::Room => &mut self.room,
+        }
+    }
+}
+
 impl Shared {
-    pub(crate) async fn request(
-        &self,
-        draft: Draft,
-        limit: Option<Duration>,
-    ) -> Result<Answer, RequestError> {
-        self.fits(&draft).map_err(crate::error::SendError::from)?;
+    pub(crate) async fn request(&self, draft: Draft, limit: Option<Duration>) -> Outcome {
+        self.fits(&draft).map_err(|error| RequestError::Send(error.into()))?;
         let limit = self.pending.limit(limit.unwrap_or(self.config.request_timeout));
-        let bytes = u32::try_from(draft.bytes()).unwrap_or(u32::MAX);
-        let free = match (self.slots.try_acquire(), self.room.try_acquire_many(bytes)) {
-            (Ok(slot), Ok(room)) => Some((slot, room)),
-            _ => None,
+        let (waiting, _slot) = match self.try_ask(&draft, limit) {
+            Err(Refused::Full) => {
+                let (slot, room) = self.places(&draft, limit).await?;
+                (self.ask(&draft, room, self.message(), limit), slot)
+            }
+            asked => (asked, Permits { shared: self, of: Of::Slots, count: 1 }),
         };
-        let (_slot, room) = match free {
-            Some(places) => places,
-            None => self.places(&draft, limit).await?,
-        };
-        let sort = Sort::Message { needed: self.handling() > 0 };
-        let waiting = self.ask(draft, room, sort, limit).ok_or_else(|| self.undelivered())?;
-        match waiting.outcome().await {
+        // The frame is in the outbox: this need not be kept for as long as the answer takes.
+        drop(draft);
+        match waiting.map_err(|_| self.undelivered())?.outcome().await {
             Some(outcome) => outcome,
             // The driver was dropped in the middle, with its runtime.
-            None => Err(self.lost(Delivery::Unknown)),
+            None => Err(self.lost(Delivery::Unknown).into()),
         }
+    }
+
+    /// Numbers and queues a request, if there is a slot and room for it. Whatever comes of it but
+    /// [`Refused::Full`], the slot is taken.
+    fn try_ask(&self, draft: &Draft, limit: Limit) -> Result<Waiting<'_>, Refused> {
+        let mut stream = self.stream();
+        if !stream.slots.try_take(1, &self.slots) {
+            return Err(Refused::Full);
+        }
+        if !stream.room.try_take(draft.bytes(), &self.room) {
+            stream.slots.give(1, &self.slots);
+            return Err(Refused::Full);
+        }
+        self.ask_in(stream, draft, self.message(), limit)
     }
 
     /// Waits for a slot and for room, in turn with whoever waits already.
@@ -44,9 +103,9 @@ impl Shared {
         &self,
         draft: &Draft,
         limit: Limit,
-    ) -> Result<(SemaphorePermit<'_>, SemaphorePermit<'_>), RequestError> {
+    ) -> Result<(Permits<'_>, Permits<'_>), RequestError> {
         let places = async {
-            let slot = permits(&self.slots, 1).await.map_err(|_| self.undelivered())?;
+            let slot = self.permits(Of::Slots, 1).await.map_err(|_| self.undelivered())?;
             let room = self.room_for(draft).await.map_err(|_| self.undelivered())?;
             Ok((slot, room))
         };
@@ -58,17 +117,28 @@ impl Shared {
         }
     }
 
-    /// Numbers and queues a request. The wait for its answer begins before the frame is queued.
+    /// Numbers and queues a request for which there is room.
     pub(in crate::link) fn ask(
         &self,
-        draft: Draft,
-        room: SemaphorePermit<'_>,
+        draft: &Draft,
+        room: Permits<'_>,
         sort: Sort,
         limit: Limit,
-    ) -> Option<Waiting<'_>> {
-        let mut stream = self.stream();
-        let queued = stream.send(draft, sort);
-        let (waiting, first) = match &queued {
+    ) -> Result<Waiting<'_>, Refused> {
+        room.spend();
+        self.ask_in(self.stream(), draft, sort, limit)
+    }
+
+    /// The wait for the answer begins before the frame can be written.
+    fn ask_in(
+        &self,
+        mut stream: MutexGuard<'_, Stream>,
+        draft: &Draft,
+        sort: Sort,
+        limit: Limit,
+    ) -> Result<Waiting<'_>, Refused> {
+        let sent = self.send_in(&mut stream, draft, sort);
+        let (waiting, first) = match &sent {
             Ok((seq, _)) => {
                 if sort == Sort::Parting {
                     self.pending.set_parting(*seq);
@@ -78,20 +148,29 @@ impl Shared {
             Err(_) => (None, false),
         };
         drop(stream);
-        self.queued(queued, room).ok()?;
+        self.sent(sent)?;
         if first {
             // Its timer is to be set.
             self.driver.wake();
         }
-        waiting
+        waiting.ok_or(Refused::Closed)
     }
 
-    pub(crate) async fn event(&self, draft: Draft) -> Result<(), EventError> {
-        self.fits(&draft).map_err(crate::error::SendError::from)?;
-        let closed = || EventError::Closed(self.why_closed());
-        let room = self.room_for(&draft).await.map_err(|_| closed())?;
-        let sort = Sort::Message { needed: self.handling() > 0 };
-        self.queue(draft, room, sort).map_err(|_| closed())
+    pub(crate) async fn event(&self, draft: &Draft) -> Result<(), EventError> {
+        self.fits(draft).map_err(SendError::from)?;
+        let queued = match self.try_queue(draft, self.message()) {
+            Err(Refused::Full) => match self.room_for(draft).await {
+                Ok(room) => self.queue(draft, room, self.message()),
+                Err(refused) => Err(refused),
+            },
+            queued => queued,
+        };
+        queued.map_err(|_| EventError::Closed(self.why_closed()))
+    }
+
+    /// What a request or an event is, at this moment.
+    fn message(&self) -> Sort {
+        Sort::Message { needed: self.handling() > 0 }
     }
 
     /// Queues the response that `write` makes, when there is room for it: at once, or else, so that
@@ -104,12 +183,16 @@ impl Shared {
     ) {
         // Nobody waits: there is most likely room.
         if self.answering.available_permits() > 0 {
-            let Err(draft) = self.try_queue(self.sendable(name, to, write()), Sort::Answer) else {
-                return;
-            };
-            drop(draft);
+            let Some(draft) = self.sendable(name, to, write()) else { return };
+            let Err(Refused::Full) = self.try_queue(&draft, Sort::Answer) else { return };
         }
-        if let Ok(_turn) = permits(&self.answering, 1).await {
+        // Without waiting where that can be: tokio's wait is also pending when the task has used up
+        // its share of time, and a handler that is done would hold its place for nothing.
+        let turn = match self.answering.try_acquire() {
+            Ok(turn) => Ok(turn),
+            Err(_) => self.answering.acquire().await,
+        };
+        if turn.is_ok() {
             self.respond(name, to, write()).await;
         }
     }
@@ -119,7 +202,7 @@ impl Shared {
         if let Some(draft) = self.sendable(name, to, response)
             && let Ok(room) = self.room_for(&draft).await
         {
-            let _ = self.queue(draft, room, Sort::Answer);
+            let _ = self.queue(&draft, room, Sort::Answer);
         }
     }
 
@@ -133,36 +216,42 @@ impl Shared {
         draft.ok()
     }
 
-    /// Queues a frame now, when there is room for it; gives it back when there is none. A link
-    /// that ends meanwhile needs none.
-    pub(in crate::link) fn try_queue(&self, draft: Option<Draft>, sort: Sort) -> Result<(), Draft> {
-        let Some(draft) = draft else { return Ok(()) };
-        let bytes = u32::try_from(draft.bytes()).unwrap_or(u32::MAX);
-        match self.room.try_acquire_many(bytes) {
-            Ok(room) => {
-                let _ = self.queue(draft, room, sort);
-                Ok(())
-            }
-            Err(TryAcquireError::NoPermits) => Err(draft),
-            Err(TryAcquireError::Closed) => Ok(()),
+    /// Queues a frame now, if there is room for it.
+    pub(in crate::link) fn try_queue(&self, draft: &Draft, sort: Sort) -> Result<(), Refused> {
+        let mut stream = self.stream();
+        stream.may_send(sort)?;
+        if !stream.room.try_take(draft.bytes(), &self.room) {
+            return Err(Refused::Full);
         }
+        let sent = self.send_in(&mut stream, draft, sort);
+        drop(stream);
+        self.sent(sent)
     }
 
-    fn queue(&self, draft: Draft, room: SemaphorePermit<'_>, sort: Sort) -> Result<(), Refused> {
-        let queued = self.stream().send(draft, sort);
-        self.queued(queued, room)
+    fn queue(&self, draft: &Draft, room: Permits<'_>, sort: Sort) -> Result<(), Refused> {
+        room.spend();
+        let sent = self.send_in(&mut self.stream(), draft, sort);
+        self.sent(sent)
     }
 
-    /// The end of every way into the queue: the room is taken, and the driver is woken once for a
-    /// burst.
-    fn queued(
+    /// The end of every way into the queue. The room is given back when the frame is refused.
+    fn send_in(
         &self,
-        queued: Result<(u64, bool), Refused>,
-        room: SemaphorePermit<'_>,
-    ) -> Result<(), Refused> {
-        match queued {
+        stream: &mut Stream,
+        draft: &Draft,
+        sort: Sort,
+    ) -> Result<(u64, bool), Refused> {
+        let sent = stream.send(draft, sort);
+        if sent.is_err() {
+            stream.room.give(draft.bytes(), &self.room);
+        }
+        sent
+    }
+
+    /// What follows when the lock has been let go: the driver is woken once for a burst.
+    fn sent(&self, sent: Result<(u64, bool), Refused>) -> Result<(), Refused> {
+        match sent {
             Ok((_, was_idle)) => {
-                room.forget();
                 if was_idle {
                     self.driver.wake();
                 }
@@ -183,22 +272,33 @@ impl Shared {
         if bytes > limit { Err(EncodeError::TooLong { bytes, limit }) } else { Ok(()) }
     }
 
-    pub(in crate::link) async fn room_for(
-        &self,
-        draft: &Draft,
-    ) -> Result<SemaphorePermit<'_>, Refused> {
-        let bytes = u32::try_from(draft.bytes()).unwrap_or(u32::MAX);
-        permits(&self.room, bytes).await.map_err(|_| Refused::Closed)
+    /// Waits for room, in turn with whoever waits already.
+    pub(in crate::link) async fn room_for(&self, draft: &Draft) -> Result<Permits<'_>, Refused> {
+        self.permits(Of::Room, draft.bytes()).await
     }
-}
 
-/// Takes `count` permits, in turn with whoever waits already.
-///
-/// What is free is taken without waiting: tokio's own wait is also pending when the task has used
-/// up its share of time, and a handler that is done would then hold its place for nothing.
-async fn permits(from: &Semaphore, count: u32) -> Result<SemaphorePermit<'_>, AcquireError> {
-    match from.try_acquire_many(count) {
-        Ok(permits) => Ok(permits),
-        Err(_) => from.acquire_many(count).await,
+    async fn permits(&self, of: Of, count: usize) -> Result<Permits<'_>, Refused> {
+        let queue = self.queue_of(of);
+        let taken = {
+            let mut stream = self.stream();
+            let gate = stream.gate(of);
+            let taken = gate.try_take(count, queue);
+            if !taken {
+                gate.join(queue);
+            }
+            taken
+        };
+        if !taken {
+            let _waits = Waits(self, of);
+            queue.wait(count).await.map_err(|_| Refused::Closed)?;
+        }
+        Ok(Permits { shared: self, of, count })
+    }
+
+    fn queue_of(&self, of: Of) -> &Queue {
+        match of {
+            Of::Slots => &self.slots,
+            Of::Room => &self.room,
+        }
     }
 }

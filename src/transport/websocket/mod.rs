@@ -113,7 +113,10 @@ impl<S: Stream> WebSocket<S> {
             Role::Client => (READ_BUFFER, None),
         };
         let config = config(max_frame, buffer);
-        let stream = WebSocketStream::from_partially_read(stream, read, role, Some(config)).await;
+        // The WebSocket library makes each later buffer as large as this one was.
+        let mut part = Vec::with_capacity(buffer.max(read.len()));
+        part.extend_from_slice(&read);
+        let stream = WebSocketStream::from_partially_read(stream, part, role, Some(config)).await;
         Self { role, pace: Pace::new(buffer, given_out), ..Self::over(stream, max_frame) }
     }
 
