@@ -1,6 +1,7 @@
 //! A WebSocket as a transport. The only place that knows which WebSocket library it is, but for the
 //! string inside [`Text`].
 
+mod frames;
 mod metered;
 mod pace;
 mod upgrade;
@@ -24,7 +25,7 @@ use crate::close::{CloseCode, Reason};
 use crate::error::WebSocketFault;
 use crate::wire::{Dialect, Text};
 use metered::Metered;
-use pace::{CALM_READ_BUFFER, Pace, READ_BUFFER};
+use pace::{Pace, SMALLEST};
 #[cfg(feature = "hyper")]
 pub(crate) use upgrade::switch;
 pub(crate) use upgrade::{Address, UpgradeError, accept, connect, dial, listen};
@@ -106,22 +107,18 @@ impl<S: Stream> WebSocket<S> {
 
     async fn after_upgrade(stream: S, read: Vec<u8>, role: Role, max_frame: usize) -> Self {
         let mut stream = Metered::new(stream);
-        stream.has_received(read.len());
-        // What a server's socket holds can be told; it begins as one of many.
-        let (buffer, given_out) = match role {
-            Role::Server => (CALM_READ_BUFFER, Some(0)),
-            Role::Client => (READ_BUFFER, None),
-        };
-        let config = config(max_frame, buffer);
+        stream.has_received(&read);
+        let config = config(max_frame, SMALLEST);
         let stream = WebSocketStream::from_partially_read(stream, read, role, Some(config)).await;
-        Self { role, pace: Pace::new(buffer, given_out), ..Self::over(stream, max_frame) }
+        Self::over(stream, role, max_frame)
     }
 
-    fn over(stream: WebSocketStream<Metered<S>>, max_frame: usize) -> Self {
+    /// Over a WebSocket that was made with the smallest read buffer.
+    fn over(stream: WebSocketStream<Metered<S>>, role: Role, max_frame: usize) -> Self {
         Self {
             stream,
-            role: Role::Client,
-            pace: Pace::new(READ_BUFFER, None),
+            role,
+            pace: Pace::new(SMALLEST),
             reading: Reading::Messages,
             close_sent: false,
             max_frame,
@@ -133,8 +130,7 @@ impl<S: Stream> WebSocket<S> {
     /// Gives the buffers below up for new ones, the one for reading of `bytes`, when they hold
     /// nothing; says whether they did.
     fn renew(&mut self, cx: &mut Context<'_>, bytes: usize) -> bool {
-        let received = self.stream.get_ref().traffic().received;
-        let empty = self.pace.accounts_for(received)
+        let empty = self.stream.get_ref().are_messages(self.pace.given_out)
             && self.reading == Reading::Messages
             && !self.close_sent
             && matches!(Pin::new(&mut self.stream).poll_flush(cx), Poll::Ready(Ok(())));
@@ -174,7 +170,10 @@ impl<S: Stream> WebSocket<S> {
     }
 
     fn incoming(&mut self, message: Message) -> Result<Incoming, TransportError> {
-        self.pace.give_out(message.len());
+        // A close frame is never given out: what follows it belongs to the WebSocket it came over.
+        if !message.is_close() {
+            self.pace.give_out(message.len());
+        }
         Ok(match message {
             Message::Text(text) if text.len() > self.limit => {
                 self.reading = Reading::Discarding;
@@ -226,7 +225,7 @@ impl<S: Stream> Transport for WebSocket<S> {
         }
         let mut next = Pin::new(&mut self.stream).poll_next(cx);
         if next.is_pending()
-            && let Some(bytes) = self.pace.other_buffer()
+            && let Some(bytes) = self.pace.pause(self.traffic().received)
             && self.renew(cx, bytes)
         {
             next = Pin::new(&mut self.stream).poll_next(cx);
