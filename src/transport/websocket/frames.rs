@@ -65,3 +65,69 @@ impl Frames {
         self.head_bytes = 0;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Frames of every form: the first byte, the length, its form, whether there is a mask.
+    fn frame(first: u8, payload: usize, form: u8, is_masked: bool) -> Vec<u8> {
+        let mask = if is_masked { 0x80 } else { 0 };
+        let length = payload as u64;
+        let mut frame = match form {
+            126 => [&[first, mask | 126][..], &length.to_be_bytes()[6..]].concat(),
+            127 => [&[first, mask | 127][..], &length.to_be_bytes()].concat(),
+            _ => vec![first, mask | payload as u8],
+        };
+        // What follows looks like heads.
+        frame.resize(frame.len() + payload + if is_masked { 4 } else { 0 }, 0x81);
+        frame
+    }
+
+    /// The bytes, and after how many of them how many messages are whole.
+    fn stream() -> (Vec<u8>, Vec<(usize, u64)>) {
+        let (mut bytes, mut ends, mut messages) = (Vec::new(), vec![(0, 0)], 0);
+        for (payload, form) in
+            [(0, 0), (1, 0), (125, 0), (126, 126), (5, 126), (1000, 126), (7, 127), (70_000, 127)]
+        {
+            for is_masked in [true, false] {
+                bytes.extend(frame(0x81, payload, form, is_masked));
+                messages += 1;
+                ends.push((bytes.len(), messages));
+                // A message in three parts with a ping between: no end before the last of them.
+                bytes.extend(frame(0x02, payload, form, is_masked));
+                bytes.extend(frame(0x89, 3, 0, is_masked));
+                bytes.extend(frame(0x00, payload, form, is_masked));
+                bytes.extend(frame(0x80, payload, form, is_masked));
+                messages += 2;
+                ends.push((bytes.len(), messages));
+            }
+        }
+        (bytes, ends)
+    }
+
+    #[test]
+    fn a_message_ends_where_its_last_frame_does_in_pieces_of_any_length() {
+        let (bytes, ends) = stream();
+        let mut frames = Frames::default();
+        for at in 0..=bytes.len() {
+            let end = ends.iter().find(|(end, _)| *end == at);
+            let counted = (0..50).filter(|&messages| frames.are_messages(messages));
+            assert_eq!(counted.collect::<Vec<_>>(), Vec::from_iter(end.map(|end| end.1)), "{at}");
+            frames.pass(bytes.get(at..=at).unwrap_or_default());
+        }
+        for piece in [2, 3, 9, 10, 11, 1000, bytes.len()] {
+            let mut frames = Frames::default();
+            bytes.chunks(piece).for_each(|piece| frames.pass(piece));
+            assert!(frames.are_messages(ends.last().unwrap().1), "in pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn any_length_is_only_counted_down() {
+        let mut frames = Frames::default();
+        frames.pass(&[0x81, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
+        frames.pass(&[0; 5000]);
+        assert!(!frames.are_messages(1));
+    }
+}
