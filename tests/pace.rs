@@ -288,6 +288,24 @@ async fn a_long_message_to_a_client_may_come_in_two_parts() {
     }
 }
 
+/// Between two parts of a message nothing is held in the read buffer, and yet the first part is
+/// held: a read buffer that should grow waits for the last part.
+#[tokio::test]
+async fn the_first_part_of_a_message_is_kept_when_the_buffers_should_change() {
+    for large in [20_000, LARGE] {
+        let mut server = Server::new(usize::MAX, "\r\n").await;
+        let text = echo_request(3, large);
+        let (one, other) = text.as_bytes().split_at(large / 2);
+        // More bursts than it takes to grow.
+        for piece in frame(TEXT, one).chunks(2000) {
+            server.bytes(piece).await;
+            pause().await;
+        }
+        server.bytes(&frame(0x80, other)).await;
+        server.is_answered(3, large).await;
+    }
+}
+
 /// The read buffer grows and shrinks again and again while messages come in pieces of any length.
 #[tokio::test]
 async fn nothing_is_lost_to_a_client_while_its_buffers_change() {
