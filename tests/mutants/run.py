@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Plants one bug after the other and expects the tests to turn red.
 
-    tests/mutants/run.py [--jobs N] [word ...]     only the mutants whose name has one of the words
+    tests/mutants/run.py [word ...]     only the mutants whose name has one of the words
 
 Each line of mutants.txt is one bug: a name, the file, the text that goes, the text that comes, and
 the tests that must notice. It works on a copy under target/mutants, so the tree stays as it is.
