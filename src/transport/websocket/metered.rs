@@ -4,12 +4,13 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::frames::Frames;
 use crate::transport::Traffic;
 
 /// WebSocket frame head and mask, which a message's own length does not count.
 const HEAD: u64 = 14;
 
-/// Counts the bytes of a stream, and stops reading past an allowance.
+/// Counts the bytes and follows the frames of a stream, and stops reading past an allowance.
 ///
 /// The WebSocket library gives no way to raise its message limit once the handshake is over; the
 /// allowance is the lower limit that holds until then, for all bytes together.
@@ -18,24 +19,68 @@ pub(super) struct Metered<S> {
     /// `None` for one that only takes the place of another.
     stream: Option<S>,
     traffic: Traffic,
+    heard: Heard,
     /// How many bytes may be received in all.
     allowance: Option<u64>,
     exceeded: bool,
 }
 
+/// What was received.
+#[derive(Debug)]
+enum Heard {
+    /// A client's: nothing but the answer to its upgrade, with what came behind it.
+    Answer(Vec<u8>),
+    Frames(Frames),
+}
+
+impl Heard {
+    fn pass(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Frames(frames) => frames.pass(bytes),
+            Self::Answer(answer) => answer.extend_from_slice(bytes),
+        }
+    }
+}
+
 impl<S> Metered<S> {
+    /// A stream of frames.
     pub(super) fn new(stream: S) -> Self {
         Self { stream: Some(stream), ..Self::gone() }
     }
 
-    /// The end of a stream.
-    pub(super) fn gone() -> Self {
-        Self { stream: None, traffic: Traffic::default(), allowance: None, exceeded: false }
+    /// A stream on which the answer to an upgrade comes first.
+    pub(super) fn before_answer(stream: S) -> Self {
+        Self { heard: Heard::Answer(Vec::new()), ..Self::new(stream) }
     }
 
-    /// Bytes were received before this one was there to count them.
-    pub(super) fn has_received(&mut self, bytes: usize) {
-        self.traffic.received += bytes as u64;
+    /// The answer is there; `length` says how long its head is. What came behind it are frames.
+    pub(super) fn end_answer<E>(
+        &mut self,
+        length: impl FnOnce(&[u8]) -> Result<usize, E>,
+    ) -> Result<(), E> {
+        let mut frames = Frames::default();
+        if let Heard::Answer(answer) = &self.heard {
+            frames.pass(answer.get(length(answer)?..).unwrap_or_default());
+        }
+        self.heard = Heard::Frames(frames);
+        Ok(())
+    }
+
+    /// Whether all frames received so far are this many whole messages and control frames.
+    pub(super) fn are_messages(&self, messages: u64) -> bool {
+        matches!(&self.heard, Heard::Frames(frames) if frames.are_messages(messages))
+    }
+
+    /// The end of a stream.
+    pub(super) fn gone() -> Self {
+        let heard = Heard::Frames(Frames::default());
+        Self { stream: None, traffic: Traffic::default(), heard, allowance: None, exceeded: false }
+    }
+
+    /// These bytes were received, by this one or before it was there to count them.
+    pub(super) fn has_received(&mut self, bytes: &[u8]) {
+        self.traffic.received += bytes.len() as u64;
+        self.heard.pass(bytes);
     }
 
     pub(super) fn traffic(&self) -> Traffic {
@@ -81,7 +126,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
         let before = buffer.filled().len();
         let Some(stream) = &mut self.stream else { return Poll::Ready(Ok(())) };
         ready!(Pin::new(stream).poll_read(cx, buffer))?;
-        self.traffic.received += (buffer.filled().len() - before) as u64;
+        self.has_received(&buffer.filled()[before..]);
         Poll::Ready(Ok(()))
     }
 }

@@ -1,6 +1,7 @@
 //! A WebSocket as a transport. The only place that knows which WebSocket library it is, but for the
 //! string inside [`Text`].
 
+mod frames;
 mod metered;
 mod pace;
 mod upgrade;
@@ -24,7 +25,7 @@ use crate::close::{CloseCode, Reason};
 use crate::error::WebSocketFault;
 use crate::wire::{Dialect, Text};
 use metered::Metered;
-use pace::{CALM_READ_BUFFER, Pace, READ_BUFFER};
+use pace::{Pace, SMALLEST};
 #[cfg(feature = "hyper")]
 pub(crate) use upgrade::switch;
 pub(crate) use upgrade::{Address, UpgradeError, accept, connect, dial, listen};
@@ -106,22 +107,18 @@ impl<S: Stream> WebSocket<S> {
 
     async fn after_upgrade(stream: S, read: Vec<u8>, role: Role, max_frame: usize) -> Self {
         let mut stream = Metered::new(stream);
-        stream.has_received(read.len());
-        // What a server's socket holds can be told; it begins as one of many.
-        let (buffer, given_out) = match role {
-            Role::Server => (CALM_READ_BUFFER, Some(0)),
-            Role::Client => (READ_BUFFER, None),
-        };
-        let config = config(max_frame, buffer);
+        stream.has_received(&read);
+        let config = config(max_frame, SMALLEST);
         let stream = WebSocketStream::from_partially_read(stream, read, role, Some(config)).await;
-        Self { role, pace: Pace::new(buffer, given_out), ..Self::over(stream, max_frame) }
+        Self::over(stream, role, max_frame)
     }
 
-    fn over(stream: WebSocketStream<Metered<S>>, max_frame: usize) -> Self {
+    /// Over a WebSocket that was made with the smallest read buffer.
+    fn over(stream: WebSocketStream<Metered<S>>, role: Role, max_frame: usize) -> Self {
         Self {
             stream,
-            role: Role::Client,
-            pace: Pace::new(READ_BUFFER, None),
+            role,
+            pace: Pace::new(SMALLEST),
             reading: Reading::Messages,
             close_sent: false,
             max_frame,
@@ -133,8 +130,7 @@ impl<S: Stream> WebSocket<S> {
     /// Gives the buffers below up for new ones, the one for reading of `bytes`, when they hold
     /// nothing; says whether they did.
     fn renew(&mut self, cx: &mut Context<'_>, bytes: usize) -> bool {
-        let received = self.stream.get_ref().traffic().received;
-        let empty = self.pace.accounts_for(received)
+        let empty = self.stream.get_ref().are_messages(self.pace.given_out)
             && self.reading == Reading::Messages
             && !self.close_sent
             && matches!(Pin::new(&mut self.stream).poll_flush(cx), Poll::Ready(Ok(())));
@@ -174,7 +170,10 @@ impl<S: Stream> WebSocket<S> {
     }
 
     fn incoming(&mut self, message: Message) -> Result<Incoming, TransportError> {
-        self.pace.give_out(message.len());
+        // A close frame is never given out: what follows it belongs to the WebSocket it came over.
+        if !message.is_close() {
+            self.pace.give_out(message.len());
+        }
         Ok(match message {
             Message::Text(text) if text.len() > self.limit => {
                 self.reading = Reading::Discarding;
@@ -226,7 +225,7 @@ impl<S: Stream> Transport for WebSocket<S> {
         }
         let mut next = Pin::new(&mut self.stream).poll_next(cx);
         if next.is_pending()
-            && let Some(bytes) = self.pace.other_buffer()
+            && let Some(bytes) = self.pace.pause(self.traffic().received)
             && self.renew(cx, bytes)
         {
             next = Pin::new(&mut self.stream).poll_next(cx);
@@ -300,7 +299,10 @@ mod tests {
     use std::time::Duration;
 
     use futures::{SinkExt as _, StreamExt as _};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+    use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+    use super::pace::LARGEST;
     use super::*;
 
     /// tungstenite's own write buffer has no limit unless it is given one (tungstenite-rs #490).
@@ -318,22 +320,22 @@ mod tests {
     /// The buffers are made anew when they are empty, and at no other time: not a byte is lost.
     #[tokio::test]
     async fn buffers_that_hold_anything_are_kept() {
-        let (stream, peer) = tokio::io::duplex(64);
+        let (stream, peer) = tokio::io::duplex(16 * 1024);
         let mut socket = WebSocket::upgraded(stream, 1 << 20).await;
         let mut peer = WebSocketStream::from_raw_socket(peer, Role::Client, None).await;
         let text = |length: usize| "x".repeat(length);
         poll_fn(|cx| socket.poll_ready(cx)).await.unwrap();
-        socket.send(Outgoing::Text(text(5000).into())).unwrap();
+        socket.send(Outgoing::Text(text(20_000).into())).unwrap();
         assert!(poll_fn(|cx| socket.poll_flush(cx)).now_or_never().is_none(), "nobody reads");
         let speaking = async {
             for n in 1..=30 {
-                peer.send(Message::text(text(n * 50))).await.unwrap();
+                peer.send(Message::text(text(n * 500))).await.unwrap();
             }
         };
         let hearing = async {
             for n in 1..=30 {
                 let incoming = poll_fn(|cx| socket.poll_receive(cx)).await.unwrap();
-                assert!(matches!(&incoming, Incoming::Text(text) if text.len() == n * 50));
+                assert!(matches!(&incoming, Incoming::Text(text) if text.len() == n * 500));
             }
         };
         tokio::join!(speaking, hearing);
@@ -341,25 +343,70 @@ mod tests {
             assert!(poll_fn(|cx| socket.poll_receive(cx)).now_or_never().is_none());
             socket.pace.buffer
         };
-        assert_eq!(look(&mut socket), CALM_READ_BUFFER, "something waits to be written");
+        assert_eq!(look(&mut socket), SMALLEST, "something waits to be written");
         let (flushed, heard) = tokio::join!(poll_fn(|cx| socket.poll_flush(cx)), peer.next());
         flushed.unwrap();
-        assert_eq!(heard.unwrap().unwrap(), Message::text(text(5000)));
+        assert_eq!(heard.unwrap().unwrap(), Message::text(text(20_000)));
         // Piece by piece: none of the looks between two pieces finds the buffers empty.
         let hearing = async {
             poll_fn(|cx| socket.poll_receive(cx)).await.unwrap();
             poll_fn(|cx| socket.poll_receive(cx)).await
         };
         let speaking = async {
-            peer.send(Message::text(text(1000))).await.unwrap();
+            peer.send(Message::text(text(40_000))).await.unwrap();
             peer.send(Message::text(text(999))).await.unwrap();
         };
         let both = async { tokio::join!(speaking, hearing).1 };
         let heard = tokio::time::timeout(Duration::from_secs(5), both).await.unwrap();
         assert!(matches!(heard, Ok(Incoming::Text(heard)) if heard.as_str() == text(999)));
-        assert_eq!(look(&mut socket), READ_BUFFER);
+        assert_eq!(look(&mut socket), LARGEST);
         peer.send(Message::text("on")).await.unwrap();
         let incoming = poll_fn(|cx| socket.poll_receive(cx)).await.unwrap();
         assert!(matches!(&incoming, Incoming::Text(text) if text.as_str() == "on"));
+    }
+
+    /// Agrees to the upgrade and sends a frame; in two pieces, the first of `split` bytes.
+    async fn agree(stream: &mut DuplexStream, split: usize, frame: &[u8]) {
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            assert!(stream.read_buf(&mut request).await.unwrap() > 0);
+        }
+        let request = String::from_utf8(request).unwrap();
+        let (_, key) = request.split_once("Sec-WebSocket-Key: ").unwrap();
+        let accept = derive_accept_key(key.lines().next().unwrap().as_bytes());
+        let answer = format!(
+            "HTTP/1.1 101 Yes\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Accept: {accept}\r\n\r\n"
+        );
+        let bytes = [answer.as_bytes(), frame].concat();
+        let (first, second) = bytes.split_at(split.min(bytes.len()));
+        stream.write_all(first).await.unwrap();
+        tokio::task::yield_now().await;
+        stream.write_all(second).await.unwrap();
+    }
+
+    /// What a client's socket holds is told from what came behind the answer to its upgrade.
+    #[tokio::test]
+    async fn a_clients_buffers_grow_wherever_the_answer_to_its_upgrade_ends() {
+        let address = Address::parse("ws://h").unwrap();
+        for split in 0..150 {
+            let (stream, mut server) = tokio::io::duplex(16 * 1024);
+            let serving = agree(&mut server, split, b"\x81\x05\r\n\r\n!");
+            let connecting = upgrade::connect(stream, &address, 1 << 20, false);
+            let (socket, ()) = tokio::join!(connecting, serving);
+            let mut socket = socket.unwrap();
+            let heard = poll_fn(|cx| socket.poll_receive(cx)).await;
+            assert!(matches!(heard, Ok(Incoming::Text(text)) if text.as_str() == "\r\n\r\n!"));
+            for _ in 0..4 {
+                server
+                    .write_all(&[&b"\x81\x7e\x13\x88"[..], &[b'x'; 5000]].concat())
+                    .await
+                    .unwrap();
+                let heard = poll_fn(|cx| socket.poll_receive(cx)).await;
+                assert!(matches!(heard, Ok(Incoming::Text(text)) if text.len() == 5000));
+                assert!(poll_fn(|cx| socket.poll_receive(cx)).now_or_never().is_none());
+            }
+            assert_eq!(socket.pace.buffer, LARGEST, "split at {split}");
+        }
     }
 }

@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{self, Error, client::IntoClientRequest as _};
 
 use super::metered::Metered;
-use super::pace::READ_BUFFER;
+use super::pace::SMALLEST;
 use super::{Stream, WebSocket, config};
 use crate::wire::Dialect;
 
@@ -320,11 +320,12 @@ pub(crate) async fn connect<S: Stream>(
     if sessions {
         request.headers_mut().insert(HEADER, HEADER_VALUE);
     }
-    let config = config(max_frame, READ_BUFFER);
-    let stream = Metered::new(stream);
+    let config = config(max_frame, SMALLEST);
+    let stream = Metered::before_answer(stream);
     match tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await {
-        Ok((stream, response)) => {
-            let mut socket = WebSocket::over(stream, max_frame);
+        Ok((mut stream, response)) => {
+            stream.get_mut().end_answer(head_length)?;
+            let mut socket = WebSocket::over(stream, Role::Client, max_frame);
             socket.extended = sessions && response.headers().get(HEADER) == Some(&HEADER_VALUE);
             Ok(socket)
         }
@@ -338,6 +339,12 @@ pub(crate) async fn connect<S: Stream>(
         }
         Err(other) => Err(io::Error::new(io::ErrorKind::InvalidData, other).into()),
     }
+}
+
+/// The length of the head of an answer that the WebSocket library has taken for whole.
+fn head_length(answer: &[u8]) -> io::Result<usize> {
+    let parsed = Response::<Option<Vec<u8>>>::try_parse(answer).map_err(io::Error::other)?;
+    parsed.map(|(length, _)| length).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
 }
 
 #[cfg(test)]
