@@ -11,7 +11,7 @@ use super::stream::{Refused, Sort};
 use crate::close::{CloseCode, Closed};
 use crate::error::{RequestError, SendError};
 use crate::message::{Event, Request};
-use crate::wire::Draft;
+use crate::wire::{Draft, EncodeError};
 
 /// Events that were handed on to a link and wait for room in its outbox, so that no other link
 /// waits for it.
@@ -37,24 +37,27 @@ impl Backlog {
 /// Asks the link and gives its answer, or the text of the error that its asker is answered with.
 pub(super) async fn relay<R: Request>(
     link: &Link,
-    data: &RawValue,
+    request: Result<Draft, EncodeError>,
 ) -> Result<Box<RawValue>, String> {
-    let link = match R::TIMEOUT {
-        Some(timeout) => link.timeout(timeout),
-        None => link.clone(),
-    };
-    link.request_raw(R::NAME, data).await.map_err(|error| match error {
+    let timeout = R::TIMEOUT.or(link.timeout);
+    link.shared().request_raw(request, timeout).await.map_err(|error| match error {
         RequestError::Remote(error) => error.message().to_owned(),
         other => format!("{} did not answer {}: {other}", link.describe_peer(), R::NAME),
     })
 }
 
-/// Hands an event on to a link, behind those that wait for it already. Waits for nothing.
-pub(super) fn hand_on<E: Event>(target: &Link, data: &RawValue) {
-    let draft = Draft::event(E::NAME, data).map_err(SendError::from);
-    if let Err(error) = draft.and_then(|draft| hand::<E>(target, &draft)) {
-        let to = target.describe_peer();
-        tracing::error!(name = E::NAME, %to, %error, "an event cannot be handed on");
+/// Hands an event on to links, behind those that wait for each already. Waits for nothing.
+pub(super) fn hand_on<E: Event>(
+    targets: impl IntoIterator<Item = Link>,
+    event: Result<Draft, EncodeError>,
+) {
+    let event = event.map_err(SendError::from);
+    for target in targets {
+        let handed = event.as_ref().map_err(SendError::clone);
+        if let Err(error) = handed.and_then(|draft| hand::<E>(&target, draft)) {
+            let to = target.describe_peer();
+            tracing::error!(name = E::NAME, %to, %error, "an event cannot be handed on");
+        }
     }
 }
 
@@ -172,7 +175,7 @@ mod tests {
     fn hand_on_line(link: &Link, n: usize) {
         let line = Line { n, text: "x".repeat(900) };
         let json = serde_json::to_string(&line).unwrap();
-        hand_on::<Line>(link, serde_json::from_str(&json).unwrap());
+        hand_on::<Line>([link.clone()], Draft::event_read(Line::NAME, &json));
     }
 
     fn taken(link: &Link) -> Option<usize> {

@@ -35,11 +35,11 @@ use shared::Shared;
 pub use state::{LinkState, States};
 
 use crate::close::{CloseCode, Closed, cut};
-use crate::error::{DecodeError, EventError, RequestError, SendError};
+use crate::error::{EventError, RequestError, SendError};
 use crate::handshake::{Agreement, Hold, Peer};
 use crate::message::{Direction, Event, Request, Role, Since};
 use crate::session::Receiving;
-use crate::wire::{Draft, EncodeError, decode, without_seq};
+use crate::wire::{Draft, EncodeError, decode};
 
 /// Longest text of an error response in bytes; longer ones are cut.
 const MAX_ERROR: usize = 4096;
@@ -117,12 +117,7 @@ impl Link {
         let draft = Draft::request(name, data);
         let timeout = self.timeout;
         let shared = Arc::clone(&self.shared);
-        async move {
-            let draft = draft.map_err(SendError::from)?;
-            let answer = shared.request(draft, timeout).await.map_err(|error| *error)?;
-            let strip = |data: &str| without_seq(data).map_err(|e| DecodeError::new(&e));
-            shared.read_answer(&answer, strip)
-        }
+        async move { shared.request_raw(draft, timeout).await }
     }
 
     /// Queues an event. `Ok` means queued, not handled: what is queued is lost if the link ends

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::Link;
@@ -166,11 +165,11 @@ impl<S: Send + Sync + 'static> Router<S> {
     {
         self.add_request::<R>(move |ctx, seq, data| {
             let target = resolve(&decode(data)?, &ctx).map_err(|error| error.to_string());
-            let data = RawValue::from_string(data.to_owned()).map_err(|e| DecodeError::new(&e))?;
+            let request = Draft::request_read(R::NAME, data);
             let asker = ctx.link;
             Ok(async move {
                 let answer = match target {
-                    Ok(link) => relay::<R>(&link, &data).await,
+                    Ok(link) => relay::<R>(&link, request).await,
                     Err(error) => Err(error),
                 };
                 finish::<R, _>(&asker, seq, answer).await;
@@ -219,10 +218,8 @@ impl<S: Send + Sync + 'static> Router<S> {
         T: IntoIterator<Item = Link>,
     {
         self.add_event::<E>(move |ctx, data| {
-            let unread = serde_json::from_str(data).map_err(|error| DecodeError::new(&error))?;
-            for target in resolve(&decode(data)?, &ctx) {
-                hand_on::<E>(&target, unread);
-            }
+            let targets = resolve(&decode(data)?, &ctx);
+            hand_on::<E>(targets, Draft::event_read(E::NAME, data));
             Ok(std::future::ready(()).boxed())
         })
     }

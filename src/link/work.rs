@@ -1,7 +1,7 @@
 //! What a link does with what comes in, and when it is over.
 
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -77,6 +77,7 @@ impl Work {
         let writing = socket.is_writing(shared);
         match self.liveness.beat(traffic.received, traffic.sent, writing) {
             Verdict::Ask => {
+                shared.rest();
                 socket.rest();
                 socket.show_life();
                 None
@@ -98,14 +99,23 @@ impl Work {
     ) -> Poll<Closed> {
         let shared = link.shared();
         self.now = None;
+        shared.attend();
         socket.begin_turn();
         for _ in 0..TURN {
-            shared.set_handling(self.inbox.running());
+            // A handler that begins counts at once, and the end of all when there is a pause.
+            let running = self.inbox.running();
+            if running > 0 {
+                shared.set_handling(running);
+            }
             // What has been received comes before what is still to be read.
             if self.inbox.poll_work(cx, link, &self.routes).is_ready() {
                 continue;
             }
-            let end = match ready!(socket.poll(cx, shared, &mut self.receiving)) {
+            let Poll::Ready(event) = socket.poll(cx, shared, &mut self.receiving) else {
+                shared.set_handling(running);
+                return Poll::Pending;
+            };
+            let end = match event {
                 Event::Incoming(incoming) => self.receive(incoming),
                 Event::Fault(error) => Some(self.fault(&error)),
                 Event::CloseAsked => shared.close_asked().cloned(),
@@ -117,6 +127,7 @@ impl Work {
                 socket.acknowledge();
             }
         }
+        shared.set_handling(self.inbox.running());
         cx.waker().wake_by_ref();
         Poll::Pending
     }

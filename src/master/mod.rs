@@ -181,7 +181,7 @@ impl Master {
         dialect: Dialect,
     ) -> Result<Link, HandshakeError> {
         let deadline = self.inner.config.handshake_deadline();
-        let socket = WebSocket::upgraded(stream, self.inner.config.max_frame).await;
+        let socket = WebSocket::upgraded(stream, self.inner.config.max_frame);
         self.attach_until(Box::new(socket), dialect, deadline).await
     }
 

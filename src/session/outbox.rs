@@ -22,10 +22,7 @@ struct Queued {
 #[derive(Debug)]
 pub(super) struct Outbox {
     frames: VecDeque<Queued>,
-    /// Memory for the next frames: one piece for many of them.
-    chunk: BytesMut,
-    /// How large the next chunk is made.
-    chunk_size: usize,
+    chunk: Chunk,
     /// How many of them have been given to the present socket.
     written: usize,
     last_sent: u64,
@@ -33,14 +30,42 @@ pub(super) struct Outbox {
     seen: u64,
 }
 
-/// The first chunk behind nothing else: a link that says little takes little.
-const FIRST_CHUNK: usize = 512;
-const LARGEST_CHUNK: usize = 8 * 1024;
+/// Memory for the next frames: one piece for many of them.
+#[derive(Debug, Default)]
+struct Chunk {
+    /// What is left of it.
+    memory: BytesMut,
+    /// How large it was made; twice as much as the one before, as long as there are frames.
+    size: usize,
+}
+
+impl Chunk {
+    /// The first behind nothing else: a link that says little takes little.
+    const SMALLEST: usize = 512;
+    const LARGEST: usize = 32 * 1024;
+
+    /// Where a frame of `bytes` has room.
+    fn with_room(&mut self, bytes: usize) -> &mut BytesMut {
+        if self.memory.capacity() < bytes && !self.memory.try_reclaim(bytes) {
+            let usual = (2 * self.size).clamp(Self::SMALLEST, Self::LARGEST);
+            self.size = usual.max(bytes);
+            self.memory = BytesMut::with_capacity(self.size);
+        }
+        &mut self.memory
+    }
+
+    /// There are no frames any more: the next one can be where the first was.
+    fn rewind(&mut self) {
+        if self.size > Self::LARGEST || !self.memory.try_reclaim(self.size) {
+            *self = Self::default();
+        }
+    }
+}
 
 impl Outbox {
     pub(super) fn new(last_sent: u64) -> Self {
-        let (frames, chunk) = (VecDeque::new(), BytesMut::new());
-        Self { frames, chunk, chunk_size: FIRST_CHUNK, written: 0, last_sent, seen: last_sent }
+        let (frames, chunk) = (VecDeque::new(), Chunk::default());
+        Self { frames, chunk, written: 0, last_sent, seen: last_sent }
     }
 
     /// Uses up a number without a frame in the queue.
@@ -55,11 +80,8 @@ impl Outbox {
     pub(super) fn push(&mut self, draft: &Draft) -> Result<u64, Exhausted> {
         let seq = self.count()?;
         let bytes = draft.bytes();
-        if self.chunk.capacity() < bytes && !self.chunk.try_reclaim(bytes) {
-            self.chunk = BytesMut::with_capacity(self.chunk_size.max(bytes));
-            self.chunk_size = (self.chunk_size * 2).min(LARGEST_CHUNK);
-        }
-        self.frames.push_back(Queued { text: draft.write(Some(seq), &mut self.chunk), bytes });
+        let text = draft.write(Some(seq), self.chunk.with_room(bytes));
+        self.frames.push_back(Queued { text, bytes });
         Ok(seq)
     }
 
@@ -91,9 +113,16 @@ impl Outbox {
         if self.frames.is_empty() {
             // A burst must not keep its room for as long as the link lives.
             self.frames.shrink_to(64);
-            (self.chunk, self.chunk_size) = (BytesMut::new(), FIRST_CHUNK);
+            self.chunk.rewind();
         }
         Ok(room)
+    }
+
+    /// Lets go of the memory for frames when there are none.
+    pub(super) fn rest(&mut self) {
+        if self.frames.is_empty() {
+            self.chunk = Chunk::default();
+        }
     }
 
     /// A new socket: everything that is not acknowledged goes out again. Says how many of these

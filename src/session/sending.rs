@@ -56,6 +56,11 @@ impl Sending {
         self.outbox.is_idle()
     }
 
+    /// Lets go of memory that no frame needs now.
+    pub fn rest(&mut self) {
+        self.outbox.rest();
+    }
+
     /// How many frames are held for the peer: unacknowledged or still unwritten.
     pub fn held(&self) -> usize {
         self.outbox.len()

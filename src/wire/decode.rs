@@ -2,7 +2,8 @@ use std::fmt;
 
 use serde::Deserialize;
 
-use super::limits::{MAX_DEPTH, describe, too_deep};
+use super::limits::describe;
+use super::nesting::{MAX_DEPTH, too_deep};
 
 /// Why some JSON is not of the type that was expected. Values are never quoted.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,8 @@ use bytes::{BufMut as _, BytesMut};
 use serde::Serialize;
 use thiserror::Error;
 
-use super::limits::{MAX_DEPTH, is_name, too_deep};
+use super::limits::is_name;
+use super::nesting::{MAX_DEPTH, Nesting, too_deep};
 use super::text::Text;
 
 /// The longest head before the type: `{"seq":` and the digits of a `u64`.
@@ -65,6 +66,26 @@ impl Draft {
         Self::with_data(name, "_event", data)
     }
 
+    /// A `NAME_request` with `data` that has been read: it is one JSON object.
+    pub(crate) fn request_read(name: &str, data: &str) -> Result<Self, EncodeError> {
+        Self::with_read(name, "_request", data)
+    }
+
+    /// A `NAME_event` with `data` that has been read: it is one JSON object.
+    pub(crate) fn event_read(name: &str, data: &str) -> Result<Self, EncodeError> {
+        Self::with_read(name, "_event", data)
+    }
+
+    fn with_read(name: &str, ending: &str, data: &str) -> Result<Self, EncodeError> {
+        let mut buffer = head(name, ending)?;
+        if too_deep(data, MAX_DEPTH - 1) {
+            return Err(EncodeError::TooDeep);
+        }
+        buffer.extend_from_slice(data.as_bytes());
+        buffer.push(b'}');
+        Ok(Self { tail: buffer })
+    }
+
     /// One of the protocol's own messages.
     pub fn protocol(kind: &str, data: &(impl Serialize + ?Sized)) -> Result<Self, EncodeError> {
         Self::with_data(kind, "", data)
@@ -79,7 +100,7 @@ impl Draft {
     ) -> Result<Self, EncodeError> {
         let mut buffer = head(name, "_response")?;
         buffer.extend_from_slice(BEFORE_SEQ);
-        buffer.extend_from_slice(digits(to, &mut [0; 20]));
+        write_json(&mut buffer, &to)?;
         let body = buffer.len();
         write_json(&mut buffer, data)?;
         match &buffer[body..] {
@@ -97,7 +118,8 @@ impl Draft {
         if buffer.len() == body {
             buffer.push(b'}');
         }
-        Self::finish(buffer)
+        buffer.push(b'}');
+        Ok(Self { tail: buffer })
     }
 
     /// The error `NAME_response` to the request numbered `to`.
@@ -122,15 +144,7 @@ impl Draft {
         if buffer.get(body) != Some(&b'{') {
             return Err(EncodeError::NotAnObject);
         }
-        Self::finish(buffer)
-    }
-
-    fn finish(mut buffer: Vec<u8>) -> Result<Self, EncodeError> {
         buffer.push(b'}');
-        // The frame's own object is one level, and its bracket is not written yet.
-        if too_deep(&buffer, MAX_DEPTH - 1) {
-            return Err(EncodeError::TooDeep);
-        }
         Ok(Self { tail: buffer })
     }
 
@@ -146,11 +160,10 @@ impl Draft {
 
     /// The finished frame, as the next part of `chunk`.
     pub(crate) fn write(&self, seq: Option<u64>, chunk: &mut BytesMut) -> Text {
-        let mut space = [0; 20];
-        let seq = seq.map_or(&b"null"[..], |seq| digits(seq, &mut space));
-        for part in [BEFORE_SEQ, seq, &self.tail] {
-            chunk.put_slice(part);
-        }
+        chunk.put_slice(BEFORE_SEQ);
+        // Nothing that is written into memory can fail.
+        let _ = serde_json::to_writer(chunk.writer(), &seq);
+        chunk.put_slice(&self.tail);
         // JSON as serde_json writes it is UTF-8.
         Text::new(chunk.split().freeze()).unwrap_or_else(|_| Text::from(""))
     }
@@ -175,21 +188,13 @@ fn head(name: &str, ending: &str) -> Result<Vec<u8>, EncodeError> {
     Ok(buffer)
 }
 
-/// The decimal digits of `number`.
-fn digits(mut number: u64, space: &mut [u8; 20]) -> &[u8] {
-    let mut start = space.len();
-    loop {
-        start -= 1;
-        space[start] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            return &space[start..];
-        }
-    }
-}
-
+/// Writes the data of a frame, or a part of it, behind what is there.
 fn write_json(buffer: &mut Vec<u8>, data: &(impl Serialize + ?Sized)) -> Result<(), EncodeError> {
-    serde_json::to_writer(buffer, data).map_err(|error| EncodeError::Json(Arc::new(error)))
+    // The frame's own object is one level.
+    let mut nesting = Nesting::new(MAX_DEPTH - 1);
+    let mut writer = serde_json::Serializer::with_formatter(buffer, &mut nesting);
+    data.serialize(&mut writer).map_err(|error| EncodeError::Json(Arc::new(error)))?;
+    if nesting.is_too_deep() { Err(EncodeError::TooDeep) } else { Ok(()) }
 }
 
 #[cfg(test)]

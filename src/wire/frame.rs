@@ -102,6 +102,33 @@ impl<'a> Frame<'a> {
     }
 }
 
+/// What [`Response::skim`] says, and what follows the number, without the comma.
+fn skim_response(data: &str) -> Option<(u64, &str)> {
+    let (seq, rest) = number(data.strip_prefix(r#"{"seq":"#)?)?;
+    if rest == "}" {
+        return Some((seq, rest));
+    }
+    let rest = rest.strip_prefix(',').filter(|rest| rest.starts_with('"'))?;
+    (!may_tell_more(rest)).then_some((seq, rest))
+}
+
+/// Whether `json` may have the key `error` or `seq`.
+fn may_tell_more(json: &str) -> bool {
+    let says = |key| json.contains(key);
+    // A key that is escaped may be either.
+    begins_like(json) && (says(r#""error""#) || says(r#""seq""#) || says("\\"))
+}
+
+/// Whether any string in `json` begins like one of those, or anything is escaped. All bytes are
+/// looked at, many at once.
+fn begins_like(json: &str) -> bool {
+    let bytes = json.as_bytes();
+    let pairs = bytes.iter().zip(bytes.get(1..).unwrap_or_default());
+    pairs.fold(false, |any, (byte, next)| {
+        any | (*byte == b'"') & ((*next == b'e') | (*next == b's')) | (*byte == b'\\')
+    })
+}
+
 /// The sequence number that `text` begins with, and what follows it; `None` when JSON or this
 /// protocol write it in another way.
 fn number(text: &str) -> Option<(u64, &str)> {
@@ -160,11 +187,7 @@ impl<'a> Response<'a> {
     /// The number of the request that is answered, when `data` begins with it and tells of no error;
     /// `None` for any other. As [`Frame::skim`] it takes for granted that `data` is JSON.
     pub fn skim(data: &str) -> Option<u64> {
-        let (seq, rest) = number(data.strip_prefix(r#"{"seq":"#)?)?;
-        let says = |key| rest.contains(key);
-        // A second number is no answer to anything, and a key that is escaped may say either.
-        let odd = || says(r#""error""#) || says(r#""seq""#) || says("\\");
-        (rest == "}" || rest.starts_with(',') && !odd()).then_some(seq)
+        skim_response(data).map(|(seq, _)| seq)
     }
 
     /// The error's text: a string as it is, anything else as JSON. `null` is no error.
@@ -185,6 +208,10 @@ impl fmt::Debug for Response<'_> {
 
 /// The object `data` without its key `seq`: a response's data as the handler gave it.
 pub fn without_seq(data: &str) -> serde_json::Result<Box<RawValue>> {
+    // What is left is JSON if the whole is, and not otherwise.
+    if let Some((_, rest)) = skim_response(data) {
+        return RawValue::from_string(format!("{{{rest}"));
+    }
     let mut reader = serde_json::Deserializer::from_str(data);
     let text = reader.deserialize_map(WithoutSeq)?;
     RawValue::from_string(text)
@@ -333,6 +360,11 @@ mod tests {
             strip(r#"{"a":{"seq":1},"seq":3,"b\"":[1, 2]}"#),
             r#"{"a":{"seq":1},"b\"":[1, 2]}"#
         );
+        assert_eq!(strip(r#"{"seq":3,"a":[1, {}]}"#), r#"{"a":[1, {}]}"#);
+        assert_eq!(strip(r#"{"seq":3, "a":"\n"}"#), r#"{"a":"\n"}"#);
+        for broken in [r#"{"seq":3,}"#, r#"{"seq":3,"a"}"#, r#"{"seq":3,"a":1}}"#, r#"{"seq":3"#] {
+            assert!(without_seq(broken).is_err(), "{broken}");
+        }
         assert!(without_seq("[1]").is_err());
     }
 }

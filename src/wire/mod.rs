@@ -9,6 +9,7 @@ mod draft;
 mod frame;
 mod handshake;
 mod limits;
+mod nesting;
 #[cfg(test)]
 mod skimmed;
 mod text;
@@ -21,7 +22,8 @@ pub use handshake::{
     Account, Close, Continue, Heartbeat, Hello, Invalidate, Nothing, Ready, RegisterControl,
     RegisterSlave, Resume, Seconds,
 };
-pub use limits::{MAX_DEPTH, MAX_NAME, MAX_SEQ, MAX_TYPE, describe, is_name, too_deep};
+pub use limits::{MAX_NAME, MAX_SEQ, MAX_TYPE, describe, is_name};
+pub use nesting::MAX_DEPTH;
 pub use text::Text;
 
 /// The request with which a peer of the session generation begins a graceful end, without its

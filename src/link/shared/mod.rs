@@ -3,7 +3,7 @@
 mod outgoing;
 
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Poll, Waker};
 
@@ -51,6 +51,9 @@ pub(crate) struct Shared {
     backlog: Backlog,
     /// Wakes the driver: there is something to write, or the link shall close.
     driver: Arc<AtomicWaker>,
+    /// The driver is at work, and looks for frames before it rests: it need not be woken for them.
+    /// Ordered by the stream's lock, under which it is taken back.
+    attends: AtomicBool,
     close_asked: OnceLock<Closed>,
     end: OnceLock<Closed>,
     ended: CancellationToken,
@@ -79,6 +82,7 @@ impl Shared {
             backlog: Backlog::default(),
             config,
             driver: Arc::default(),
+            attends: AtomicBool::new(false),
             close_asked: OnceLock::new(),
             end: OnceLock::new(),
             ended: CancellationToken::new(),
@@ -89,9 +93,17 @@ impl Shared {
         (shared, receiving)
     }
 
+    /// The driver begins to work, and looks for what is [`unwritten`](Self::unwritten) before it
+    /// rests.
+    pub(in crate::link) fn attend(&self) {
+        self.attends.store(true, Ordering::Relaxed);
+    }
+
     /// The next frames for the socket; it has to be said when they are [`wrote`](Self::wrote).
     pub(crate) fn unwritten<const N: usize>(&self) -> [Option<Text>; N] {
-        self.stream().session.unwritten()
+        let stream = self.stream();
+        self.attends_to(&stream);
+        stream.session.unwritten()
     }
 
     /// So many of the next frames are with the socket; in plain their room is free again. Says
@@ -100,7 +112,22 @@ impl Shared {
         let stream = &mut *self.stream();
         let room = stream.session.wrote(frames);
         stream.room.give(room, &self.room);
-        !stream.session.is_idle()
+        self.attends_to(stream)
+    }
+
+    /// Whether there is anything for the driver to write. When there is not, it has to be woken for
+    /// what comes next.
+    fn attends_to(&self, stream: &Stream) -> bool {
+        let idle = stream.session.is_idle();
+        if idle {
+            self.attends.store(false, Ordering::Relaxed);
+        }
+        !idle
+    }
+
+    /// Lets go of memory that is only of use to a link that has much to say.
+    pub(in crate::link) fn rest(&self) {
+        self.stream().session.rest();
     }
 
     /// What shows the peer that this side lives.
@@ -289,7 +316,7 @@ impl Shared {
 
     pub(in crate::link) fn set_handling(&self, requests: usize) {
         // Only a change is worth a look: who looks runs on the task that calls this.
-        if self.handling.load(Ordering::SeqCst) != requests {
+        if self.handling() != requests {
             self.handling.store(requests, Ordering::SeqCst);
             if requests == 0 {
                 self.pending.look_again();

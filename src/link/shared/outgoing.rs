@@ -1,18 +1,20 @@
 //! The ways into a link's outbox.
 
 use std::sync::MutexGuard;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use serde_json::value::RawValue;
 use tokio::time::timeout_at;
 
 use super::Shared;
 use crate::close::{CloseCode, Closed};
-use crate::error::{Delivery, EventError, RequestError, SendError};
+use crate::error::{DecodeError, Delivery, EventError, RequestError, SendError};
 use crate::link::error_response;
 use crate::link::gate::{Gate, Queue};
 use crate::link::pending::{Limit, Outcome, Waiting};
 use crate::link::stream::{Refused, Sort, Stream};
-use crate::wire::{Draft, EncodeError};
+use crate::wire::{Draft, EncodeError, without_seq};
 
 /// Permits that are given back when this is dropped.
 #[derive(Debug)]
@@ -82,6 +84,17 @@ impl Shared {
             // The driver was dropped in the middle, with its runtime.
             None => Err(self.lost(Delivery::Unknown).into()),
         }
+    }
+
+    /// The answer's data as it is, without the protocol's `seq`.
+    pub(in crate::link) async fn request_raw(
+        &self,
+        draft: Result<Draft, EncodeError>,
+        limit: Option<Duration>,
+    ) -> Result<Box<RawValue>, RequestError> {
+        let answer = self.request(draft.map_err(SendError::from)?, limit).await;
+        let strip = |data: &str| without_seq(data).map_err(|error| DecodeError::new(&error));
+        self.read_answer(&answer.map_err(|error| *error)?, strip)
     }
 
     /// Numbers and queues a request, if there is a slot and room for it. Whatever comes of it but
@@ -248,11 +261,12 @@ impl Shared {
         sent
     }
 
-    /// What follows when the lock has been let go: the driver is woken once for a burst.
+    /// What follows when the lock has been let go: the driver is woken once for a burst, unless it
+    /// is at work.
     fn sent(&self, sent: Result<(u64, bool), Refused>) -> Result<(), Refused> {
         match sent {
             Ok((_, was_idle)) => {
-                if was_idle {
+                if was_idle && !self.attends.load(Ordering::Relaxed) {
                     self.driver.wake();
                 }
                 Ok(())

@@ -4,20 +4,21 @@
 mod frames;
 mod metered;
 mod pace;
+mod polled;
+mod recorded;
 mod upgrade;
 
 use std::fmt;
 use std::io;
-use std::mem;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use futures::{FutureExt as _, Sink as _, Stream as _};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode as WireCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::{
+    CloseFrame, Role, WebSocketConfig, WebSocketContext,
+};
 use tokio_tungstenite::tungstenite::{self, Error, Message, error::ProtocolError};
 
 use super::{Incoming, Outgoing, Traffic, Transport, TransportError};
@@ -26,6 +27,7 @@ use crate::error::WebSocketFault;
 use crate::wire::{Dialect, Text};
 use metered::Metered;
 use pace::{Pace, SMALLEST};
+use polled::{Polled, pending};
 #[cfg(feature = "hyper")]
 pub(crate) use upgrade::switch;
 pub(crate) use upgrade::{Address, UpgradeError, accept, connect, dial, listen};
@@ -42,8 +44,15 @@ pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 
 /// A WebSocket over the byte stream `S`.
+///
+/// It polls the WebSocket library's protocol itself. Their own stream registers two wakers for each
+/// message, so that two tasks may share it; a link has one.
 pub struct WebSocket<S> {
-    stream: WebSocketStream<Metered<S>>,
+    stream: Metered<S>,
+    /// The frames, and what is read and to be written.
+    protocol: WebSocketContext,
+    /// The stream took all that was last written to it: there is room for more.
+    has_room: bool,
     role: Role,
     pace: Pace,
     reading: Reading,
@@ -63,13 +72,15 @@ enum Reading {
     /// The peer broke a rule: what it still sends is thrown away, up to its end. Closing a socket
     /// with unread bytes would reset it, and the peer would lose our reason.
     Discarding,
+    /// Nothing: the end or a fault was told.
+    Ended,
 }
 
 impl<S: Stream> WebSocket<S> {
     /// Takes over a byte stream on which the upgrade to a WebSocket has already been made, as the
     /// server. `max_frame` is the longest message in bytes either way.
-    pub async fn upgraded(stream: S, max_frame: usize) -> Self {
-        Self::after_upgrade(stream, Vec::new(), Role::Server, max_frame).await
+    pub fn upgraded(stream: S, max_frame: usize) -> Self {
+        Self::over(stream, &[], Role::Server, max_frame)
     }
 
     /// Makes the upgrade as the client, over a byte stream that the application has dialled itself:
@@ -105,21 +116,18 @@ impl<S: Stream> WebSocket<S> {
         Ok(socket)
     }
 
-    async fn after_upgrade(stream: S, read: Vec<u8>, role: Role, max_frame: usize) -> Self {
+    /// Over a stream of frames, of which these bytes were `read` already.
+    fn over(stream: S, read: &[u8], role: Role, max_frame: usize) -> Self {
         let mut stream = Metered::new(stream);
-        stream.has_received(&read);
-        let config = config(max_frame, SMALLEST);
+        stream.has_received(read);
         // The WebSocket library makes each later buffer as large as this one was.
         let mut part = Vec::with_capacity(SMALLEST.max(read.len()));
-        part.extend_from_slice(&read);
-        let stream = WebSocketStream::from_partially_read(stream, part, role, Some(config)).await;
-        Self::over(stream, role, max_frame)
-    }
-
-    /// Over a WebSocket that was made with the smallest read buffer.
-    fn over(stream: WebSocketStream<Metered<S>>, role: Role, max_frame: usize) -> Self {
+        part.extend_from_slice(read);
+        let config = config(max_frame, SMALLEST);
         Self {
             stream,
+            protocol: WebSocketContext::from_partially_read(part, role, Some(config)),
+            has_room: true,
             role,
             pace: Pace::new(SMALLEST),
             reading: Reading::Messages,
@@ -131,28 +139,32 @@ impl<S: Stream> WebSocket<S> {
     }
 
     /// Gives the buffers below up for new ones, the one for reading of `bytes`, when they hold
-    /// nothing; says whether they did.
-    fn renew(&mut self, cx: &mut Context<'_>, bytes: usize) -> bool {
-        let empty = self.stream.get_ref().are_messages(self.pace.given_out)
+    /// nothing.
+    fn renew(&mut self, cx: &mut Context<'_>, bytes: usize) {
+        let empty = self.stream.are_messages(self.pace.given_out)
             && self.reading == Reading::Messages
             && !self.close_sent
-            && matches!(Pin::new(&mut self.stream).poll_flush(cx), Poll::Ready(Ok(())));
-        if !empty {
-            return false;
+            && matches!(self.flush(cx), Poll::Ready(Ok(())));
+        if empty {
+            let config = config(self.max_frame, bytes);
+            self.protocol = WebSocketContext::new(self.role, Some(config));
+            self.pace.begin(bytes);
         }
-        let config = config(self.max_frame, bytes);
-        let renewed = |stream| WebSocketStream::from_raw_socket(stream, self.role, Some(config));
-        let Some(spare) = renewed(Metered::gone()).now_or_never() else { return false };
-        let stream = mem::replace(&mut self.stream, spare).into_inner();
-        if let Some(stream) = renewed(stream).now_or_never() {
-            self.stream = stream;
-        }
-        self.pace.begin(bytes);
-        true
+    }
+
+    fn read(&mut self, cx: &mut Context<'_>) -> Poll<tungstenite::Result<Message>> {
+        pending(self.protocol.read(&mut Polled { stream: &mut self.stream, cx }))
+    }
+
+    fn flush(&mut self, cx: &mut Context<'_>) -> Poll<tungstenite::Result<()>> {
+        let flushed = pending(self.protocol.flush(&mut Polled { stream: &mut self.stream, cx }));
+        self.has_room |= flushed.is_ready();
+        flushed
     }
 
     fn fault(&mut self, error: Error) -> TransportError {
-        if self.stream.get_ref().is_exceeded() {
+        self.reading = Reading::Ended;
+        if self.stream.is_exceeded() {
             self.reading = Reading::Discarding;
             return TransportError::TooLong { limit: self.limit };
         }
@@ -223,25 +235,26 @@ fn to_message(message: Outgoing) -> Message {
 impl<S: Stream> Transport for WebSocket<S> {
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Incoming, TransportError>> {
         if self.reading == Reading::Discarding {
-            ready!(self.stream.get_mut().poll_discard(cx))?;
+            ready!(self.stream.poll_discard(cx))?;
+            self.reading = Reading::Ended;
+        }
+        if self.reading == Reading::Ended {
             return Poll::Ready(Err(TransportError::Ended));
         }
-        let mut next = Pin::new(&mut self.stream).poll_next(cx);
-        if next.is_pending()
-            && let Some(bytes) = self.pace.pause(self.traffic().received)
-            && self.renew(cx, bytes)
-        {
-            next = Pin::new(&mut self.stream).poll_next(cx);
+        match self.read(cx) {
+            Poll::Ready(Ok(message)) => Poll::Ready(self.incoming(message)),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(self.fault(error))),
+            Poll::Pending => {
+                if let Some(bytes) = self.pace.pause(self.stream.traffic().received) {
+                    self.renew(cx, bytes);
+                }
+                Poll::Pending
+            }
         }
-        Poll::Ready(match ready!(next) {
-            Some(Ok(message)) => self.incoming(message),
-            Some(Err(error)) => Err(self.fault(error)),
-            None => Err(TransportError::Ended),
-        })
     }
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
-        Pin::new(&mut self.stream).poll_ready(cx).map_err(write_fault)
+        if self.has_room { Poll::Ready(Ok(())) } else { self.flush(cx).map_err(write_fault) }
     }
 
     fn send(&mut self, message: Outgoing) -> Result<(), TransportError> {
@@ -250,26 +263,40 @@ impl<S: Stream> Transport for WebSocket<S> {
             Outgoing::Close(..) => self.close_sent = true,
             Outgoing::Ping => {}
         }
-        Pin::new(&mut self.stream).start_send(to_message(message)).map_err(write_fault)
+        // Nobody is woken: whoever sends asks for room or flushes next.
+        let cx = &mut Context::from_waker(Waker::noop());
+        let stream = &mut Polled { stream: &mut self.stream, cx };
+        match pending(self.protocol.write(stream, to_message(message))) {
+            Poll::Ready(written) => written.map_err(write_fault),
+            Poll::Pending => {
+                // It has been taken all the same.
+                self.has_room = false;
+                Ok(())
+            }
+        }
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
-        ready!(Pin::new(&mut self.stream).poll_flush(cx)).map_err(write_fault)?;
+        match ready!(self.flush(cx)) {
+            // The last of it was what ended the WebSocket.
+            Ok(()) | Err(Error::ConnectionClosed) => {}
+            Err(error) => return Poll::Ready(Err(write_fault(error))),
+        }
         if self.close_sent && self.reading == Reading::Discarding {
             // The peer's own close frame would go unread: the end of our side asks for its end.
-            ready!(Pin::new(self.stream.get_mut()).poll_shutdown(cx))?;
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
         }
         Poll::Ready(Ok(()))
     }
 
     fn traffic(&self) -> Traffic {
-        self.stream.get_ref().traffic()
+        self.stream.traffic()
     }
 
     fn set_limit(&mut self, bytes: usize) {
         self.limit = bytes.min(self.max_frame);
         let allowance = (bytes < self.max_frame).then_some(bytes);
-        self.stream.get_mut().set_allowance(allowance);
+        self.stream.set_allowance(allowance);
     }
 
     fn rest(&mut self) {
@@ -301,8 +328,9 @@ mod tests {
     use std::future::poll_fn;
     use std::time::Duration;
 
-    use futures::{SinkExt as _, StreamExt as _};
+    use futures::{FutureExt as _, SinkExt as _, StreamExt as _};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+    use tokio_tungstenite::WebSocketStream;
     use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
     use super::pace::LARGEST;
@@ -312,8 +340,8 @@ mod tests {
     #[tokio::test]
     async fn the_buffers_below_are_bounded() {
         let (stream, _peer) = tokio::io::duplex(64);
-        let socket = WebSocket::upgraded(stream, 1 << 20).await;
-        let config = socket.stream.get_config();
+        let socket = WebSocket::upgraded(stream, 1 << 20);
+        let config = socket.protocol.get_config();
         assert_eq!(config.read_buffer_size, 1024);
         assert_eq!(config.max_write_buffer_size, (1 << 20) + 20 * 1024);
         assert_eq!(config.max_message_size, Some(1 << 20));
@@ -324,7 +352,7 @@ mod tests {
     #[tokio::test]
     async fn buffers_that_hold_anything_are_kept() {
         let (stream, peer) = tokio::io::duplex(16 * 1024);
-        let mut socket = WebSocket::upgraded(stream, 1 << 20).await;
+        let mut socket = WebSocket::upgraded(stream, 1 << 20);
         let mut peer = WebSocketStream::from_raw_socket(peer, Role::Client, None).await;
         let text = |length: usize| "x".repeat(length);
         poll_fn(|cx| socket.poll_ready(cx)).await.unwrap();

@@ -16,8 +16,8 @@ use tokio_tungstenite::tungstenite::http::{
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{self, Error, client::IntoClientRequest as _};
 
-use super::metered::Metered;
 use super::pace::SMALLEST;
+use super::recorded::Recorded;
 use super::{Stream, WebSocket, config};
 use crate::wire::Dialect;
 
@@ -69,8 +69,7 @@ pub(crate) async fn accept<S: Stream>(
             write_response(&mut head, &response).map_err(io::Error::other)?;
             stream.write_all(&head).await?;
             stream.flush().await?;
-            let socket = WebSocket::after_upgrade(stream, rest, Role::Server, max_frame).await;
-            Ok((socket, dialect))
+            Ok((WebSocket::over(stream, &rest, Role::Server, max_frame), dialect))
         }
         Err(refusal) => {
             stream.write_all(refusal.response().as_bytes()).await?;
@@ -321,11 +320,12 @@ pub(crate) async fn connect<S: Stream>(
         request.headers_mut().insert(HEADER, HEADER_VALUE);
     }
     let config = config(max_frame, SMALLEST);
-    let stream = Metered::before_answer(stream);
+    let stream = Recorded::new(stream);
     match tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await {
-        Ok((mut stream, response)) => {
-            stream.get_mut().end_answer(head_length)?;
-            let mut socket = WebSocket::over(stream, Role::Client, max_frame);
+        Ok((socket, response)) => {
+            let (stream, answer) = socket.into_inner().end();
+            let frames = answer.get(head_length(&answer)?..).unwrap_or_default();
+            let mut socket = WebSocket::over(stream, frames, Role::Client, max_frame);
             socket.extended = sessions && response.headers().get(HEADER) == Some(&HEADER_VALUE);
             Ok(socket)
         }
