@@ -40,7 +40,7 @@ pub(super) async fn relay<R: Request>(
     request: Result<Draft, EncodeError>,
 ) -> Result<Box<RawValue>, String> {
     let timeout = R::TIMEOUT.or(link.timeout);
-    link.shared().request_raw(request, timeout).await.map_err(|error| match error {
+    link.ask_raw(request, timeout).await.map_err(|error| match error {
         RequestError::Remote(error) => error.message().to_owned(),
         other => format!("{} did not answer {}: {other}", link.describe_peer(), R::NAME),
     })

@@ -1,5 +1,6 @@
 //! The link itself: the handle that either side holds, and what works behind it.
 
+mod asking;
 mod bell;
 mod config;
 mod driver;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use semver::Version;
 use serde_json::value::RawValue;
 
+use asking::Asking;
 pub use config::Config;
 pub(crate) use driver::Driver;
 pub(crate) use recover::{Lost, Recover, Resumption, Unrecoverable};
@@ -35,11 +37,11 @@ use shared::Shared;
 pub use state::{LinkState, States};
 
 use crate::close::{CloseCode, Closed, cut};
-use crate::error::{EventError, RequestError, SendError};
+use crate::error::{DecodeError, EventError, RequestError, SendError};
 use crate::handshake::{Agreement, Hold, Peer};
 use crate::message::{Direction, Event, Request, Role, Since};
 use crate::session::Receiving;
-use crate::wire::{Draft, EncodeError, decode};
+use crate::wire::{Draft, EncodeError, decode, without_seq};
 
 /// Longest text of an error response in bytes; longer ones are cut.
 const MAX_ERROR: usize = 4096;
@@ -88,17 +90,9 @@ impl Link {
     ) -> impl Future<Output = Result<R::Response, RequestError>> + Send + 'static + use<R> {
         let draft = self
             .may_send(R::NAME, R::DIRECTION, R::SINCE)
-            .and_then(|()| Ok(Draft::request(R::NAME, request)?))
-            .map_err(|error| Box::new(RequestError::Send(error)));
+            .and_then(|()| Ok(Draft::request(R::NAME, request)?));
         let timeout = self.timeout.or(R::TIMEOUT);
-        let shared = Arc::clone(&self.shared);
-        async move {
-            let answer = match draft {
-                Ok(draft) => shared.request(draft, timeout).await,
-                Err(error) => Err(error),
-            };
-            shared.read_answer(&answer.map_err(|error| *error)?, |data| decode(data))
-        }
+        Asking::new(Arc::clone(&self.shared), draft, timeout, |data| decode(data))
     }
 
     /// Asks with a message that is already JSON: `name` without `_request`, `data` an object. The
@@ -114,10 +108,18 @@ impl Link {
         name: &str,
         data: &RawValue,
     ) -> impl Future<Output = Result<Box<RawValue>, RequestError>> + Send + 'static + use<> {
-        let draft = Draft::request(name, data);
-        let timeout = self.timeout;
-        let shared = Arc::clone(&self.shared);
-        async move { shared.request_raw(draft, timeout).await }
+        self.ask_raw(Draft::request(name, data), self.timeout)
+    }
+
+    fn ask_raw(
+        &self,
+        draft: Result<Draft, EncodeError>,
+        timeout: Option<Duration>,
+    ) -> Asking<Box<RawValue>> {
+        let draft = draft.map_err(SendError::from);
+        Asking::new(Arc::clone(&self.shared), draft, timeout, |data| {
+            without_seq(data).map_err(|error| DecodeError::new(&error))
+        })
     }
 
     /// Queues an event. `Ok` means queued, not handled: what is queued is lost if the link ends

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::Link;
+use super::asking::Waiting;
 use super::shared::Shared;
 use super::stream::{Admits, Sort};
 use crate::close::{CloseCode, Closed};
@@ -68,7 +69,7 @@ impl Drop for CloseAtEnd<'_> {
 impl Shared {
     /// Asks the peer to finish, where it knows the question, and waits for its answer. An error
     /// counts as an answer.
-    async fn prepare(&self) {
+    async fn prepare(self: &Arc<Self>) {
         if !self.resumes() {
             return self.admit_only(Admits::WhatIsNeeded);
         }
@@ -77,10 +78,10 @@ impl Shared {
         // the answer waits for may follow it.
         let Ok(room) = self.room_for(&draft).await else { return };
         let limit = self.pending().limit(Duration::MAX);
-        let waiting = self.ask(&draft, room, Sort::Parting, limit);
+        let wait = self.ask(&draft, room, Sort::Parting, limit);
         self.admit_only(Admits::WhatIsNeeded);
-        if let Ok(waiting) = waiting {
-            let _ = waiting.outcome().await;
+        if let Ok(wait) = wait {
+            let _ = Waiting::without_slot(Arc::clone(self), wait).await;
         }
     }
 

@@ -1,7 +1,7 @@
 //! The requests that wait for an answer. Nothing else knows where their senders are kept.
 //!
-//! Six verbs: insert, complete, expire, forget (the guard's drop), close, count. Each entry leaves
-//! through exactly one of the middle four.
+//! Six verbs: insert, complete, expire, forget, close, count. Each entry leaves through exactly one
+//! of the middle four.
 
 use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Range;
@@ -143,6 +143,13 @@ impl Default for Pending {
     }
 }
 
+/// A wait that has begun.
+#[derive(Debug)]
+pub(crate) struct Wait {
+    pub(crate) seq: u64,
+    pub(crate) answer: oneshot::Receiver<Outcome>,
+}
+
 /// When a wait ends, and how long it was to be.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limit {
@@ -170,22 +177,33 @@ impl Pending {
         }
     }
 
-    /// Starts to wait for the answer to the frame numbered `seq`; `None` when the link has ended.
-    /// Says too whether [`next_deadline`](Self::next_deadline) is another now.
+    /// Starts to wait for the answer to the frame numbered `seq`, before that can be written; `None`
+    /// when the link has ended. Says too whether [`next_deadline`](Self::next_deadline) is another
+    /// now. Who gives up the wait has to [`forget`](Self::forget) it.
     ///
     /// The check follows the insertion. The other way round, an insertion between a check that
     /// still says open and the drain at the end would wait for ever.
-    pub(crate) fn insert(&self, seq: u64, limit: Limit) -> (Option<Waiting<'_>>, bool) {
-        let (sender, receiver) = oneshot::channel();
+    pub(crate) fn insert(&self, seq: u64, limit: Limit) -> (Option<Wait>, bool) {
+        let (sender, answer) = oneshot::channel();
         let map =
             self.map.get_or_init(|| Map::with_hasher_and_shard_amount(<_>::default(), SHARDS));
         let Limit { deadline, after } = limit;
         map.insert(seq, Entry { sender, deadline, after });
-        let waiting = Waiting { pending: self, seq, receiver, over: false };
-        let open = !self.closed.load(Ordering::SeqCst);
+        if self.closed.load(Ordering::SeqCst) {
+            self.forget(seq);
+            return (None, false);
+        }
         let first = deadline < self.earliest.load(Ordering::SeqCst)
             && deadline < self.earliest.fetch_min(deadline, Ordering::SeqCst);
-        (open.then_some(waiting), first)
+        (Some(Wait { seq, answer }), first)
+    }
+
+    /// Ends the wait for `seq`, without a word.
+    pub(crate) fn forget(&self, seq: u64) {
+        if let Some(map) = self.map.get() {
+            map.remove(&seq);
+        }
+        self.look_again();
     }
 
     /// Ends every wait whose time is over.
@@ -262,38 +280,6 @@ impl Pending {
     }
 }
 
-/// One wait. Exists before the frame is queued, so a caller that goes away at any later point
-/// takes its entry along.
-#[derive(Debug)]
-pub(crate) struct Waiting<'a> {
-    pending: &'a Pending,
-    seq: u64,
-    receiver: oneshot::Receiver<Outcome>,
-    /// Somebody else has taken the entry out.
-    over: bool,
-}
-
-impl Waiting<'_> {
-    /// The answer, or why there is none; `None` when the link ended without a word.
-    pub(crate) async fn outcome(mut self) -> Option<Outcome> {
-        let outcome = (&mut self.receiver).await.ok();
-        self.over = outcome.is_some();
-        outcome
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        if self.over {
-            return;
-        }
-        if let Some(map) = self.pending.map.get() {
-            map.remove(&self.seq);
-        }
-        self.pending.look_again();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Barrier;
@@ -314,7 +300,7 @@ mod tests {
         Ok(Answer::new(&Text::from("{}"), "", Proof::Read))
     }
 
-    fn insert(pending: &Pending, seq: u64) -> Option<Waiting<'_>> {
+    fn insert(pending: &Pending, seq: u64) -> Option<Wait> {
         pending.insert(seq, pending.limit(Duration::MAX)).0
     }
 
@@ -324,7 +310,7 @@ mod tests {
         for seq in 0..1_000_000 {
             let waiting = insert(&pending, seq).unwrap();
             assert!(pending.complete(seq, answer()));
-            assert!(waiting.outcome().now_or_never().is_some());
+            assert!(waiting.answer.now_or_never().is_some());
         }
         assert_eq!(pending.count(), 0);
         // Flat, and not merely empty: the map has not grown with the number of requests.
@@ -335,7 +321,8 @@ mod tests {
     #[test]
     fn a_wait_that_is_given_up_leaves_nothing_behind() {
         let pending = Pending::default();
-        drop(insert(&pending, 1));
+        let wait = insert(&pending, 1).unwrap();
+        pending.forget(wait.seq);
         assert_eq!(pending.count(), 0);
         assert!(!pending.complete(1, answer()), "nobody waits");
     }
@@ -354,7 +341,7 @@ mod tests {
             let next = pending.next_deadline().unwrap();
             assert_eq!(next.duration_since(pending.start).as_millis(), *ms);
             pending.expire(next - Duration::from_millis(1));
-            let mut wait = wait.take().unwrap().outcome().boxed();
+            let mut wait = wait.take().unwrap().answer;
             assert!((&mut wait).now_or_never().is_none(), "not yet");
             pending.expire(next);
             let error = wait.now_or_never().expect("now").unwrap().unwrap_err();
@@ -384,7 +371,7 @@ mod tests {
                 let waiting = insert(pending, 1);
                 barrier.wait();
                 // Either it was not let in, or the end has told it.
-                let told = waiting.map(|waiting| waiting.outcome().now_or_never());
+                let told = waiting.map(|waiting| waiting.answer.now_or_never());
                 left += usize::from(told.is_some_and(|told| told.is_none()));
             }
         });

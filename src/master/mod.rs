@@ -301,7 +301,7 @@ impl Master {
         }
     }
 
-    /// The links of all registered slaves, in no order.
+    /// The links of all registered slaves, in the order of their ids.
     pub fn slaves(&self) -> Vec<Link> {
         self.registry(|registry| registry.slaves())
     }

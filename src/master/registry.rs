@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use crate::close::Reason;
 use crate::link::Link;
@@ -7,7 +7,7 @@ use crate::message::Role;
 /// Who is registered with a master.
 #[derive(Debug, Default)]
 pub(super) struct Registry {
-    slaves: HashMap<i64, Link>,
+    slaves: BTreeMap<i64, Link>,
     /// Two controls have nothing by which they could be told apart.
     controls: Vec<Link>,
     door: Door,

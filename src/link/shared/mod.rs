@@ -239,8 +239,13 @@ impl Shared {
         known.cloned().unwrap_or_else(|| Closed::lost("The link is closing"))
     }
 
-    fn undelivered(&self) -> RequestError {
+    pub(in crate::link) fn undelivered(&self) -> RequestError {
         self.lost(Delivery::NotDelivered)
+    }
+
+    /// The driver was dropped in the middle, with its runtime.
+    pub(in crate::link) fn dropped(&self) -> RequestError {
+        self.lost(Delivery::Unknown)
     }
 
     fn lost(&self, delivery: Delivery) -> RequestError {

@@ -2,19 +2,17 @@
 
 use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use serde_json::value::RawValue;
 use tokio::time::timeout_at;
 
 use super::Shared;
 use crate::close::{CloseCode, Closed};
-use crate::error::{DecodeError, Delivery, EventError, RequestError, SendError};
+use crate::error::{EventError, RequestError, SendError};
 use crate::link::error_response;
 use crate::link::gate::{Gate, Queue};
-use crate::link::pending::{Limit, Outcome, Waiting};
+use crate::link::pending::{Limit, Wait};
 use crate::link::stream::{Refused, Sort, Stream};
-use crate::wire::{Draft, EncodeError, without_seq};
+use crate::wire::{Draft, EncodeError};
 
 /// Permits that are given back when this is dropped.
 #[derive(Debug)]
@@ -33,7 +31,7 @@ enum Of {
 
 impl Permits<'_> {
     /// They are used up: others give them back.
-    fn spend(mut self) {
+    pub(in crate::link) fn spend(mut self) {
         self.count = 0;
     }
 }
@@ -67,40 +65,12 @@ impl Stream {
 }
 
 impl Shared {
-    pub(crate) async fn request(&self, draft: Draft, limit: Option<Duration>) -> Outcome {
-        self.fits(&draft).map_err(|error| RequestError::Send(error.into()))?;
-        let limit = self.pending.limit(limit.unwrap_or(self.config.request_timeout));
-        let (waiting, _slot) = match self.try_ask(&draft, limit) {
-            Err(Refused::Full) => {
-                let (slot, room) = self.places(&draft, limit).await?;
-                (self.ask(&draft, room, self.message(), limit), slot)
-            }
-            asked => (asked, Permits { shared: self, of: Of::Slots, count: 1 }),
-        };
-        // The frame is in the outbox: this need not be kept for as long as the answer takes.
-        drop(draft);
-        match waiting.map_err(|_| self.undelivered())?.outcome().await {
-            Some(outcome) => outcome,
-            // The driver was dropped in the middle, with its runtime.
-            None => Err(self.lost(Delivery::Unknown).into()),
-        }
-    }
-
-    /// The answer's data as it is, without the protocol's `seq`.
-    pub(in crate::link) async fn request_raw(
-        &self,
-        draft: Result<Draft, EncodeError>,
-        limit: Option<Duration>,
-    ) -> Result<Box<RawValue>, RequestError> {
-        let answer = self.request(draft.map_err(SendError::from)?, limit).await;
-        let strip = |data: &str| without_seq(data).map_err(|error| DecodeError::new(&error));
-        self.read_answer(&answer.map_err(|error| *error)?, strip)
-    }
-
-    /// Numbers and queues a request, if there is a slot and room for it. Whatever comes of it but
-    /// [`Refused::Full`], the slot is taken.
-    fn try_ask(&self, draft: &Draft, limit: Limit) -> Result<Waiting<'_>, Refused> {
+    /// Numbers and queues a request, if there is a slot and room for it. The slot is the caller's to
+    /// [free](Self::free_slot).
+    pub(in crate::link) fn try_ask(&self, draft: &Draft, limit: Limit) -> Result<Wait, Refused> {
+        let sort = self.message();
         let mut stream = self.stream();
+        stream.may_send(sort)?;
         if !stream.slots.try_take(1, &self.slots) {
             return Err(Refused::Full);
         }
@@ -108,11 +78,20 @@ impl Shared {
             stream.slots.give(1, &self.slots);
             return Err(Refused::Full);
         }
-        self.ask_in(stream, draft, self.message(), limit)
+        let wait = self.ask_in(stream, draft, sort, limit);
+        if wait.is_err() {
+            self.free_slot();
+        }
+        wait
+    }
+
+    /// A request has ended that took a slot.
+    pub(in crate::link) fn free_slot(&self) {
+        drop(Permits { shared: self, of: Of::Slots, count: 1 });
     }
 
     /// Waits for a slot and for room, in turn with whoever waits already.
-    async fn places(
+    pub(in crate::link) async fn places(
         &self,
         draft: &Draft,
         limit: Limit,
@@ -137,7 +116,7 @@ impl Shared {
         room: Permits<'_>,
         sort: Sort,
         limit: Limit,
-    ) -> Result<Waiting<'_>, Refused> {
+    ) -> Result<Wait, Refused> {
         room.spend();
         self.ask_in(self.stream(), draft, sort, limit)
     }
@@ -149,9 +128,9 @@ impl Shared {
         draft: &Draft,
         sort: Sort,
         limit: Limit,
-    ) -> Result<Waiting<'_>, Refused> {
+    ) -> Result<Wait, Refused> {
         let sent = self.send_in(&mut stream, draft, sort);
-        let (waiting, first) = match &sent {
+        let (wait, first) = match &sent {
             Ok((seq, _)) => {
                 if sort == Sort::Parting {
                     self.pending.set_parting(*seq);
@@ -166,23 +145,26 @@ impl Shared {
             // Its timer is to be set.
             self.driver.wake();
         }
-        waiting.ok_or(Refused::Closed)
+        wait.ok_or(Refused::Closed)
     }
 
     pub(crate) async fn event(&self, draft: &Draft) -> Result<(), EventError> {
         self.fits(draft).map_err(SendError::from)?;
         let queued = match self.try_queue(draft, self.message()) {
-            Err(Refused::Full) => match self.room_for(draft).await {
-                Ok(room) => self.queue(draft, room, self.message()),
-                Err(refused) => Err(refused),
-            },
+            // In a box, because it is rare, and callers would find room for it in each of theirs.
+            Err(Refused::Full) => Box::pin(self.event_in_turn(draft)).await,
             queued => queued,
         };
         queued.map_err(|_| EventError::Closed(self.why_closed()))
     }
 
+    async fn event_in_turn(&self, draft: &Draft) -> Result<(), Refused> {
+        let room = self.room_for(draft).await?;
+        self.queue(draft, room, self.message())
+    }
+
     /// What a request or an event is, at this moment.
-    fn message(&self) -> Sort {
+    pub(in crate::link) fn message(&self) -> Sort {
         Sort::Message { needed: self.handling() > 0 }
     }
 
