@@ -25,12 +25,14 @@ pub(super) struct Asking<T> {
     read: fn(&str) -> Result<T, DecodeError>,
 }
 
+#[derive(Default)]
 enum Stage {
     /// It has not been polled.
     Drafted(Arc<Shared>, Result<Draft, Box<SendError>>, Option<Duration>),
     /// Others come first.
     InTurn(BoxFuture<'static, Result<Waiting, RequestError>>),
     Sent(Waiting),
+    #[default]
     Done,
 }
 
@@ -73,12 +75,6 @@ impl<T> Future for Asking<T> {
                 Stage::Done => return Poll::Pending,
             }
         }
-    }
-}
-
-impl Default for Stage {
-    fn default() -> Self {
-        Self::Done
     }
 }
 

@@ -158,7 +158,7 @@ impl Driver {
         let shared = self.work.link.shared();
         self.socket = Socket::new(transport, shared.driver());
         self.work.liveness = Liveness::default();
-        // The peer has been told by the one that resumes, and is told by the other.
+        // The peer knows it from our `resume`, or is told in the `continue` below.
         let last = self.work.receiving.acknowledge();
         if shared.us() == Role::Master {
             let dialect = shared.with_session(|session| *session.dialect());
