@@ -11,8 +11,8 @@ use common::*;
 use futures::future::join_all;
 use seqlink::transport::memory;
 use seqlink::{
-    Client, ClosedBy, Delivery, Dialect, EventError, Link, LinkState, Master, Reconnect,
-    RequestError,
+    Client, ClosedBy, Delivery, Dialect, EventError, Link, LinkState, Master, MasterBuilder,
+    Reconnect, RequestError,
 };
 use serde_json::json;
 use tokio::time::{Instant, sleep};
@@ -224,15 +224,7 @@ async fn an_error_is_an_answer() {
 #[tokio::test]
 async fn a_peer_that_prepares_is_answered_and_let_go() {
     let config = config(|config| config.session_timeout = Duration::from_secs(5));
-    let master = Master::builder().dialect(Dialect::SESSION).config(config).build().unwrap();
-    let address = master.listen("127.0.0.1:0").await.unwrap();
-    let mut raw = register(address).await;
-    let link = loop {
-        if let Some(link) = master.controls().pop() {
-            break link;
-        }
-        sleep(Duration::from_millis(5)).await;
-    };
+    let (mut raw, link) = raw_control(Master::builder().config(config)).await;
     let asked = tokio::spawn(link.request(&echo("first")));
     assert_eq!(raw.json().await["type"], "echo_request");
     raw.text(r#"{"seq":1,"type":"prepare_disconnect_request","data":{}}"#).await;
@@ -255,14 +247,7 @@ async fn a_peer_that_prepares_is_answered_and_let_go() {
 #[tokio::test]
 async fn a_peer_that_prepares_is_answered_in_time() {
     let config = config(|config| config.disconnect_timeout = Duration::from_millis(300));
-    let master = Master::builder().router(router()).config(config);
-    let master = master.dialect(Dialect::SESSION).build().unwrap();
-    let address = master.listen("127.0.0.1:0").await.unwrap();
-    let mut raw = register(address).await;
-    while master.controls().is_empty() {
-        sleep(Duration::from_millis(5)).await;
-    }
-    let link = master.controls().pop().unwrap();
+    let (mut raw, link) = raw_control(Master::builder().router(router()).config(config)).await;
     let _asked = started(link.request(&echo("never"))).await;
     assert_eq!(raw.json().await["type"], "echo_request");
     let begun = Instant::now();
@@ -288,13 +273,7 @@ async fn a_peer_that_prepares_is_answered_in_time() {
 #[tokio::test]
 async fn preparing_for_ever_costs_no_memory() {
     let config = config(|config| config.outbox = 64 * 1024);
-    let master = Master::builder().dialect(Dialect::SESSION).config(config).build().unwrap();
-    let address = master.listen("127.0.0.1:0").await.unwrap();
-    let mut raw = register(address).await;
-    while master.controls().is_empty() {
-        sleep(Duration::from_millis(5)).await;
-    }
-    let link = master.controls().pop().unwrap();
+    let (mut raw, link) = raw_control(Master::builder().config(config)).await;
     // One request that is never answered keeps all the answers waiting.
     let _asked = started(link.request(&echo("never"))).await;
     for seq in 1..3000 {
@@ -397,4 +376,16 @@ async fn register(address: std::net::SocketAddr) -> Raw {
     raw.text(&hello_control()).await;
     assert_eq!(raw.json().await["type"], "ready");
     raw
+}
+
+/// A control whose frames the test writes, on a master that speaks sessions, and the master's link.
+async fn raw_control(master: MasterBuilder) -> (Raw, Link) {
+    let master = master.dialect(Dialect::SESSION).build().unwrap();
+    let raw = register(master.listen("127.0.0.1:0").await.unwrap()).await;
+    loop {
+        if let Some(link) = master.controls().pop() {
+            return (raw, link);
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
 }

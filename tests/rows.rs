@@ -62,6 +62,27 @@ fn quick() -> Reconnect {
     reconnect
 }
 
+const REGISTER: &str =
+    r#"{"seq":null,"type":"register_control","data":{"agent":"a","version":"2.0.0-alpha.12"}}"#;
+
+/// A peer that the test speaks for, and that has heard `hello`.
+async fn greeted(master: &Master) -> Scripted {
+    let (ours, theirs) = memory::pair();
+    let master = master.clone();
+    tokio::spawn(async move { master.attach(theirs).await });
+    let mut peer = Scripted(ours);
+    assert!(peer.hear().await.contains("\"hello\""));
+    peer
+}
+
+/// The same as a registered control, and its session token.
+async fn registered(master: &Master) -> (Scripted, String) {
+    let mut peer = greeted(master).await;
+    peer.say(REGISTER).await;
+    let ready: Value = serde_json::from_str(&peer.hear().await).unwrap();
+    (peer, ready["data"]["session_token"].as_str().unwrap().to_owned())
+}
+
 /// Row 12: whatever a peer sends again of what it had sent, nothing is handled twice.
 #[tokio::test(start_paused = true)]
 async fn each_prefix_of_a_session_may_come_again() {
@@ -69,19 +90,7 @@ async fn each_prefix_of_a_session_may_come_again() {
     let seen = Arc::new(Ticks::default());
     let master = Master::builder().dialect(Dialect::SESSION).router(handlers(&seen));
     let master = master.build().unwrap();
-    let open = async || {
-        let (ours, theirs) = memory::pair();
-        let master = master.clone();
-        tokio::spawn(async move { master.attach(theirs).await });
-        let mut peer = Scripted(ours);
-        assert!(peer.hear().await.contains("\"hello\""));
-        peer
-    };
-    let mut peer = open().await;
-    let who = r#"{"agent":"a","version":"2.0.0-alpha.12"}"#;
-    peer.say(&format!(r#"{{"seq":null,"type":"register_control","data":{who}}}"#)).await;
-    let ready: Value = serde_json::from_str(&peer.hear().await).unwrap();
-    let token = ready["data"]["session_token"].as_str().unwrap();
+    let (mut peer, token) = registered(&master).await;
     let frame = |seq: usize| match seq % 3 {
         0 => format!(r#"{{"seq":{seq},"type":"echo_request","data":{{"text":"{seq}"}}}}"#),
         _ => format!(r#"{{"seq":{seq},"type":"tick_event","data":{{"n":{seq}}}}}"#),
@@ -98,7 +107,7 @@ async fn each_prefix_of_a_session_may_come_again() {
         );
     }
     for prefix in 0..=FRAMES {
-        let mut peer = open().await;
+        let mut peer = greeted(&master).await;
         let data = format!(r#"{{"session_token":"{token}","last_seq":{answers}}}"#);
         peer.say(&format!(r#"{{"seq":null,"type":"resume","data":{data}}}"#)).await;
         assert!(peer.hear().await.contains(&format!(r#""last_seq":{FRAMES},"#)));
@@ -112,7 +121,7 @@ async fn each_prefix_of_a_session_may_come_again() {
     // And no request was answered twice: the next number is the next one.
     let link = master.controls().remove(0);
     assert!(link.ended().is_none());
-    let mut peer = open().await;
+    let mut peer = greeted(&master).await;
     let data = format!(r#"{{"session_token":"{token}","last_seq":{answers}}}"#);
     peer.say(&format!(r#"{{"seq":null,"type":"resume","data":{data}}}"#)).await;
     peer.hear().await;
@@ -129,8 +138,7 @@ async fn a_handshake_that_is_given_up_late_is_no_fault() {
     let (ours, theirs) = memory::pair();
     let attached = tokio::spawn(async move { master.attach(theirs).await });
     let mut peer = Scripted(ours);
-    let who = r#"{"agent":"a","version":"2.0.0-alpha.12"}"#;
-    peer.say(&format!(r#"{{"seq":null,"type":"register_control","data":{who}}}"#)).await;
+    peer.say(REGISTER).await;
     peer.say(r#"{"seq":null,"type":"close","data":{"reason":"too slow"}}"#).await;
     let link = attached.await.unwrap().unwrap();
     assert_eq!(soon(link.closed()).await.to_string(), "closed by the peer: too slow");
@@ -141,22 +149,10 @@ async fn a_handshake_that_is_given_up_late_is_no_fault() {
 #[tokio::test(start_paused = true)]
 async fn a_resume_that_is_given_up_late_ends_no_session() {
     let master = Master::builder().dialect(Dialect::SESSION).build().unwrap();
-    let open = async || {
-        let (ours, theirs) = memory::pair();
-        let master = master.clone();
-        tokio::spawn(async move { master.attach(theirs).await });
-        let mut peer = Scripted(ours);
-        assert!(peer.hear().await.contains("\"hello\""));
-        peer
-    };
-    let mut peer = open().await;
-    let who = r#"{"agent":"a","version":"2.0.0-alpha.12"}"#;
-    peer.say(&format!(r#"{{"seq":null,"type":"register_control","data":{who}}}"#)).await;
-    let ready: Value = serde_json::from_str(&peer.hear().await).unwrap();
-    let token = ready["data"]["session_token"].as_str().unwrap();
+    let (_, token) = registered(&master).await;
     let resume = format!(r#"{{"session_token":"{token}","last_seq":null}}"#);
     for _ in 0..3 {
-        let mut peer = open().await;
+        let mut peer = greeted(&master).await;
         peer.say(&format!(r#"{{"seq":null,"type":"resume","data":{resume}}}"#)).await;
         assert!(peer.hear().await.contains("\"continue\""));
         peer.say(r#"{"seq":null,"type":"close","data":{"reason":"too slow"}}"#).await;

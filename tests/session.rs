@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -233,13 +234,7 @@ async fn one_port_speaks_what_each_peer_can() {
 async fn a_session_peer_resumes_by_hand() {
     let master = Master::builder().router(router()).build().unwrap();
     let address = master.listen("127.0.0.1:0").await.unwrap();
-    let open = async || {
-        let mut raw = Raw::tcp(address).await;
-        raw.http(&common::raw::upgrade("/session/api/socket")).await;
-        assert_eq!(raw.json().await["type"], "hello");
-        raw
-    };
-    let mut raw = open().await;
+    let mut raw = greeted(address).await;
     let data = r#"{"agent":"a","version":"2.0.0-alpha.12","id":7,"name":"n","plugins":{}}"#;
     raw.text(&format!(r#"{{"seq":null,"type":"register_slave","data":{data}}}"#)).await;
     let ready = raw.json().await;
@@ -258,7 +253,7 @@ async fn a_session_peer_resumes_by_hand() {
     }
     // Cut. The second answer is asked for again, and the second request is repeated.
     drop(raw);
-    let mut raw = open().await;
+    let mut raw = greeted(address).await;
     let resume = format!(r#"{{"session_token":"{token}","last_seq":1}}"#);
     raw.text(&format!(r#"{{"seq":null,"type":"resume","data":{resume}}}"#)).await;
     let cont = raw.json().await;
@@ -276,7 +271,7 @@ async fn a_session_peer_resumes_by_hand() {
     assert!(reason.starts_with("Invalid heartbeat: seq 4 is acknowledged"), "{reason}");
 
     // The session is gone: the same socket registers anew.
-    let mut raw = open().await;
+    let mut raw = greeted(address).await;
     raw.text(&format!(r#"{{"seq":null,"type":"resume","data":{resume}}}"#)).await;
     assert_eq!(raw.json().await, json!({"seq": null, "type": "invalidate", "data": {}}));
     raw.text(&format!(r#"{{"seq":null,"type":"register_slave","data":{data}}}"#)).await;
@@ -290,20 +285,14 @@ async fn a_new_socket_gets_as_long_as_the_first() {
     let config = config(|config| config.heartbeat_interval = Duration::from_millis(400));
     let master = Master::builder().config(config).build().unwrap();
     let address = master.listen("127.0.0.1:0").await.unwrap();
-    let open = async || {
-        let mut raw = Raw::tcp(address).await;
-        raw.http(&common::raw::upgrade("/session/api/socket")).await;
-        raw.json().await;
-        raw
-    };
     let padded = |text: String| format!("{text:1000}");
-    let mut raw = open().await;
+    let mut raw = greeted(address).await;
     let data = r#"{"agent":"a","version":"2.0.0-alpha.12"}"#;
     raw.text(&padded(format!(r#"{{"seq":null,"type":"register_control","data":{data}}}"#))).await;
     let token = raw.json().await["data"]["session_token"].as_str().unwrap().to_owned();
     // Not a byte more of ours, until the master gives this socket up.
     while raw.any().await.is_some() {}
-    let mut raw = open().await;
+    let mut raw = greeted(address).await;
     let resume = format!(r#"{{"session_token":"{token}","last_seq":null}}"#);
     raw.text(&padded(format!(r#"{{"seq":null,"type":"resume","data":{resume}}}"#))).await;
     assert_eq!(raw.json().await["type"], "continue");
@@ -320,19 +309,13 @@ async fn a_resume_takes_over_from_a_living_socket() {
     let seen = Ticks::default();
     let master = Master::builder().router(counting(&seen)).build().unwrap();
     let address = master.listen("127.0.0.1:0").await.unwrap();
-    let open = async || {
-        let mut raw = Raw::tcp(address).await;
-        raw.http(&common::raw::upgrade("/session/api/socket")).await;
-        raw.json().await;
-        raw
-    };
-    let mut old = open().await;
+    let mut old = greeted(address).await;
     let data = r#"{"agent":"a","version":"2.0.0-alpha.12"}"#;
     old.text(&format!(r#"{{"seq":null,"type":"register_control","data":{data}}}"#)).await;
     let token = old.json().await["data"]["session_token"].as_str().unwrap().to_owned();
     old.text(r#"{"seq":1,"type":"tick_event","data":{"n":1}}"#).await;
 
-    let mut new = open().await;
+    let mut new = greeted(address).await;
     let resume = format!(r#"{{"session_token":"{token}","last_seq":null}}"#);
     new.text(&format!(r#"{{"seq":null,"type":"resume","data":{resume}}}"#)).await;
     // Sooner than the old one could be found silent.
@@ -410,4 +393,12 @@ async fn a_master_lets_go_of_a_session_in_time() {
     assert!(closed.reason.as_str().starts_with("Not resumed within 20s"), "{closed}");
     sleep(Duration::from_secs(1)).await;
     assert!(master.slaves().is_empty());
+}
+
+/// A connection to a master that speaks sessions on it and has said `hello`.
+async fn greeted(address: SocketAddr) -> Raw {
+    let mut raw = Raw::tcp(address).await;
+    raw.http(&common::raw::upgrade("/session/api/socket")).await;
+    assert_eq!(raw.json().await["type"], "hello");
+    raw
 }
