@@ -6,6 +6,7 @@ mod common;
 use std::time::Duration;
 
 use common::raw::Raw;
+use common::scripted::Scripted;
 use common::world::{Ticks, World, counting};
 use common::*;
 use futures::future::join_all;
@@ -267,6 +268,34 @@ async fn a_peer_that_prepares_is_answered_in_time() {
     let refused = raw.json().await;
     assert_eq!((&refused["seq"], &refused["type"]), (&json!(5), &json!("nest_response")));
     assert!(refused["data"]["error"].is_string(), "{refused}");
+}
+
+/// A peer asks something and closes in one go, while this side waits for an answer of its: nobody
+/// goes on waiting, whether the handler was ready at once or works on.
+#[tokio::test(start_paused = true)]
+async fn a_link_that_ends_meanwhile_is_not_waited_for() {
+    for data in [
+        r#""type":"echo_request","data":{"text":"a"}"#,
+        r#""type":"sleep_request","data":{"ms":60000}"#,
+    ] {
+        let master = Master::builder().router(router()).build().unwrap();
+        let (mut peer, link) = Scripted::control(&master).await;
+        let _asked = started(link.request(&echo("never"))).await;
+        peer.hear().await;
+        let ending = started({
+            let link = link.clone();
+            async move { link.disconnect("done").await }
+        })
+        .await;
+        let begun = Instant::now();
+        peer.say(&format!(r#"{{"seq":2,{data}}}"#)).await;
+        peer.say(r#"{"seq":3,"type":"close","data":{"reason":"bye"}}"#).await;
+        drop(peer);
+        assert_eq!(ending.await.unwrap().reason.as_str(), "bye");
+        assert!(begun.elapsed() < Duration::from_secs(1), "{data}: {:?}", begun.elapsed());
+        link.disconnect("again").await;
+        assert!(begun.elapsed() < Duration::from_secs(1), "{data}: {:?}", begun.elapsed());
+    }
 }
 
 /// A peer that prepares again and again costs no more than its answers.

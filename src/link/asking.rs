@@ -72,7 +72,7 @@ impl<T> Future for Asking<T> {
                     *stage = Stage::Done;
                     return Poll::Ready(read);
                 }
-                Stage::Done => return Poll::Pending,
+                Stage::Done => panic!("a request was polled after its end"),
             }
         }
     }

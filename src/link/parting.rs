@@ -86,9 +86,9 @@ impl Shared {
     }
 
     /// Waits until no request waits for an answer, in either direction, `prepare_disconnect`
-    /// apart. While messages are admitted that is a passing state.
+    /// apart, or the link has ended. While messages are admitted that is a passing state.
     async fn drained(&self) {
-        self.pending().drained(|| self.handling() == 0).await;
+        self.pending().drained(|| self.handling() == 0 || self.end().is_some()).await;
     }
 
     /// The answer to `prepare_disconnect_request` numbered `seq`, when this side has finished or

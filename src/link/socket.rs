@@ -189,10 +189,14 @@ impl<T: Transport> Socket<T> {
 
     fn write(&mut self, cx: &mut Context<'_>, shared: &Shared, receiving: &mut Receiving) {
         self.reads = 0;
-        if self.broken.is_none()
-            && let Poll::Ready(Err(error)) = self.poll_write(cx, shared, receiving)
-        {
-            self.broken = Some(error);
+        if self.broken.is_some() {
+            return;
+        }
+        match self.poll_write(cx, shared, receiving) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) => self.broken = Some(error),
+            // With some streams reading waits for this too, and its waker has been replaced.
+            Poll::Pending => self.reading.ring(),
         }
     }
 

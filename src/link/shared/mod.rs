@@ -212,6 +212,8 @@ impl Shared {
             let written = self.with_session(|session| session.was_written(seq));
             self.lost(if written { Delivery::Unknown } else { Delivery::NotDelivered })
         });
+        // Handlers that go on keep nobody waiting for the end.
+        self.pending.look_again();
         self.ended.cancel();
     }
 
