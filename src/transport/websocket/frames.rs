@@ -25,12 +25,25 @@ impl Frames {
             let skipped = usize::try_from(self.missing).unwrap_or(usize::MAX).min(bytes.len());
             self.missing -= skipped as u64;
             bytes = &bytes[skipped..];
+            // Most heads come whole, and are short.
+            if self.head_bytes == 0
+                && let Some([first, second, high, low]) = bytes.first_chunk()
+                && second & 0x7f != 127
+            {
+                let (head, payload) = match second & 0x7f {
+                    126 => (4, u16::from_be_bytes([*high, *low]).into()),
+                    short => (2, short.into()),
+                };
+                self.begin(*first, *second, payload);
+                bytes = &bytes[head..];
+                continue;
+            }
             let Some((&byte, rest)) = bytes.split_first() else { return };
             bytes = rest;
             self.head[usize::from(self.head_bytes)] = byte;
             self.head_bytes += 1;
             if let Some(payload) = self.payload() {
-                self.begin(payload);
+                self.begin(self.head[0], self.head[1], payload);
             }
         }
     }
@@ -54,12 +67,13 @@ impl Frames {
         }
     }
 
-    fn begin(&mut self, payload: u64) {
-        let is_masked = self.head[1] & 0x80 != 0;
-        let is_last = self.head[0] & 0x80 != 0;
+    /// The two first bytes of the head, and what its length says.
+    fn begin(&mut self, first: u8, second: u8, payload: u64) {
+        let is_masked = second & 0x80 != 0;
+        let is_last = first & 0x80 != 0;
         self.missing = payload.saturating_add(if is_masked { 4 } else { 0 });
         self.messages += u64::from(is_last);
-        if self.head[0] & 0x0f < CONTROL {
+        if first & 0x0f < CONTROL {
             self.is_open = !is_last;
         }
         self.head_bytes = 0;
