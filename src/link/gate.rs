@@ -28,12 +28,12 @@ impl Gate {
         Self { free: permits, waiting: 0 }
     }
 
-    /// Takes so many permits, unless there are too few or somebody has been waiting.
+    /// Takes so many permits, unless there are too few. While somebody waits none are here.
     pub(super) fn try_take(&mut self, count: usize, queue: &Queue) -> bool {
         if self.free < count {
             self.collect(queue);
         }
-        let enough = self.waiting == 0 && self.free >= count;
+        let enough = self.free >= count;
         if enough {
             self.free -= count;
         }
@@ -138,6 +138,16 @@ mod tests {
         assert!(small.now_or_never().is_some_and(|got| got.is_ok()));
         gate.leave(&queue);
         assert!(gate.try_take(2, &queue) && !gate.try_take(1, &queue));
+    }
+
+    /// Given back without the lock, after the look for it and before anybody is seen to wait.
+    #[test]
+    fn what_comes_back_just_before_a_wait_is_found() {
+        let (mut gate, queue) = (Gate::new(1), Queue::new());
+        assert!(gate.try_take(1, &queue) && !gate.try_take(1, &queue));
+        assert!(!queue.give_back(1), "nobody waits");
+        gate.join(&queue);
+        assert!(queue.wait(1).now_or_never().is_some_and(|got| got.is_ok()));
     }
 
     #[test]

@@ -156,3 +156,60 @@ impl Outbox {
         self.last_sent + 1 - self.frames.len() as u64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Empty;
+
+    fn draft() -> Draft {
+        Draft::event("tick", &Empty {}).unwrap()
+    }
+
+    /// Frames follow each other in one piece of memory, which begins again when all of them are
+    /// acknowledged, and goes when there are none for a while.
+    #[test]
+    fn memory_for_frames_is_used_again_and_given_up() {
+        let mut outbox = Outbox::new(0);
+        let at = |outbox: &mut Outbox| {
+            outbox.push(&draft()).unwrap();
+            outbox.frames.back().unwrap().text.as_str().as_ptr() as usize
+        };
+        let (first, second) = (at(&mut outbox), at(&mut outbox));
+        assert!((1..100).contains(&(second - first)));
+        outbox.wrote(2);
+        outbox.rest();
+        outbox.acknowledge(1).unwrap();
+        let third = at(&mut outbox);
+        assert_eq!(third - second, second - first, "the second may have to be sent again");
+        outbox.wrote(1);
+        outbox.acknowledge(3).unwrap();
+        assert_eq!((at(&mut outbox), at(&mut outbox)), (first, second));
+        outbox.wrote(2);
+        outbox.acknowledge(5).unwrap();
+        outbox.rest();
+        assert_eq!((outbox.chunk.size, outbox.chunk.memory.capacity()), (0, 0));
+    }
+
+    /// More is kept for a link that has more to say, up to a limit.
+    #[test]
+    fn memory_for_frames_grows_with_what_is_held() {
+        let mut outbox = Outbox::new(0);
+        let sizes = |outbox: &mut Outbox, frames| {
+            let push = |_| {
+                outbox.push(&draft()).unwrap();
+                outbox.chunk.size
+            };
+            let mut sizes: Vec<usize> = (0..frames).map(push).collect();
+            sizes.dedup();
+            sizes
+        };
+        assert_eq!(sizes(&mut outbox, 5000), [512, 1024, 2048, 4096, 8192, 16384, 32768]);
+        let text = serde_json::value::RawValue::from_string(format!("{:?}", "x".repeat(60_000)));
+        let long = Draft::event("long", &std::collections::BTreeMap::from([("a", text.unwrap())]));
+        assert!(outbox.push(&long.unwrap()).is_ok() && outbox.chunk.size > 60_000);
+        outbox.wrote(5001);
+        outbox.acknowledge(5001).unwrap();
+        assert_eq!(outbox.chunk.size, 0, "one long message leaves nothing behind");
+    }
+}

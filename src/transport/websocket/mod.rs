@@ -348,6 +348,19 @@ mod tests {
         assert_eq!(config.max_frame_size, Some(1 << 20));
     }
 
+    /// What a peer does not take waits in front of the socket, and not in its buffers.
+    #[tokio::test]
+    async fn a_socket_that_takes_nothing_is_not_ready() {
+        let (stream, _peer) = tokio::io::duplex(64);
+        let mut socket = WebSocket::upgraded(stream, 1 << 20);
+        for sent in 0.. {
+            let Some(ready) = poll_fn(|cx| socket.poll_ready(cx)).now_or_never() else { break };
+            ready.unwrap();
+            assert!(sent <= WRITE_BUFFER / 1000, "{sent} messages of 1000 bytes");
+            socket.send(Outgoing::Text("x".repeat(1000).into())).unwrap();
+        }
+    }
+
     /// The buffers are made anew when they are empty, and at no other time: not a byte is lost.
     #[tokio::test]
     async fn buffers_that_hold_anything_are_kept() {

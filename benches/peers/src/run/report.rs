@@ -22,7 +22,7 @@ about 240 bytes, answered by one of about 85.
 Client and server are processes of their own, each with one thread; all of the Rust in one program, built with
 link-time optimisation over all its crates. Where a CPU time per request stands, both share one core, and it is
 the CPU time of both processes, the kernel's share included. The stacks take turns within each round; the
-numbers are the medians of the rounds.
+numbers are the medians of the rounds. Why a goal is not met: [profiles.md](profiles.md).
 ";
 
 pub fn report(samples: &Samples, sizes: &Sizes) -> String {
