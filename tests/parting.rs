@@ -270,26 +270,35 @@ async fn a_peer_that_prepares_is_answered_in_time() {
     assert!(refused["data"]["error"].is_string(), "{refused}");
 }
 
-/// A peer asks something and closes in one go, while this side waits for an answer of its: nobody
-/// goes on waiting, whether the handler was ready at once or works on.
+/// A peer asks something and closes in one go while this side finishes: nobody goes on waiting,
+/// neither for an answer of the peer's nor for a handler that works on.
 #[tokio::test(start_paused = true)]
 async fn a_link_that_ends_meanwhile_is_not_waited_for() {
-    for data in [
-        r#""type":"echo_request","data":{"text":"a"}"#,
-        r#""type":"sleep_request","data":{"ms":60000}"#,
+    for (data, asks) in [
+        (r#""type":"echo_request","data":{"text":"a"}"#, true),
+        (r#""type":"sleep_request","data":{"ms":60000}"#, true),
+        (r#""type":"sleep_request","data":{"ms":60000}"#, false),
     ] {
         let master = Master::builder().router(router()).build().unwrap();
         let (mut peer, link) = Scripted::control(&master).await;
-        let _asked = started(link.request(&echo("never"))).await;
-        peer.hear().await;
+        if asks {
+            started(link.request(&echo("never"))).await;
+            peer.hear().await;
+        } else {
+            // It waits for the handler of this one alone.
+            peer.say(&format!(r#"{{"seq":2,{data}}}"#)).await;
+            sleep(Duration::from_millis(1)).await;
+        }
         let ending = started({
             let link = link.clone();
             async move { link.disconnect("done").await }
         })
         .await;
         let begun = Instant::now();
-        peer.say(&format!(r#"{{"seq":2,{data}}}"#)).await;
-        peer.say(r#"{"seq":3,"type":"close","data":{"reason":"bye"}}"#).await;
+        let next = if asks { 2 } else { 3 };
+        peer.say(&format!(r#"{{"seq":{next},{data}}}"#)).await;
+        let close = format!(r#"{{"seq":{},"type":"close","data":{{"reason":"bye"}}}}"#, next + 1);
+        peer.say(&close).await;
         drop(peer);
         assert_eq!(ending.await.unwrap().reason.as_str(), "bye");
         assert!(begun.elapsed() < Duration::from_secs(1), "{data}: {:?}", begun.elapsed());

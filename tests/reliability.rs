@@ -61,6 +61,27 @@ async fn a_dropped_call_leaves_nothing_behind() {
     assert!(pair.ours.ignored().responses > 0);
 }
 
+/// One place for requests is one place, also for those who have waited for it in turn.
+#[tokio::test(start_paused = true)]
+async fn a_place_that_was_waited_for_is_one() {
+    let config = config(|config| config.requests_in_flight = 1);
+    let master = Master::builder().config(config).build().unwrap();
+    let (mut peer, link) = Scripted::control(&master).await;
+    let calls: Vec<_> = (0..4).map(|_| tokio::spawn(link.request(&echo("a")))).collect();
+    for seq in 3..7 {
+        let asked = peer.hear().await;
+        assert!(asked.starts_with(&format!(r#"{{"seq":{seq},"type":"echo_request""#)), "{asked}");
+        let early = timeout(Duration::from_millis(100), peer.hear()).await;
+        assert!(early.is_err(), "before the answer to {seq}: {early:?}");
+        let data = format!(r#"{{"seq":{seq},"text":"a"}}"#);
+        let answer = format!(r#"{{"seq":{},"type":"echo_response","data":{data}}}"#, seq - 1);
+        peer.say(&answer).await;
+    }
+    for call in calls {
+        assert_eq!(call.await.unwrap().unwrap(), echo("a"));
+    }
+}
+
 /// Row 2 again: a timeout frees the entry and the place, and a late answer goes nowhere.
 #[tokio::test(start_paused = true)]
 async fn a_timeout_leaves_nothing_behind() {
