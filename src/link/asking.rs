@@ -18,7 +18,7 @@ use crate::wire::Draft;
 
 /// A request and its answer, read as `T`.
 ///
-/// Not an `async` block: that would be five times as large, and each caller of a large fleet finds
+/// Not an `async` block: that would be ten times as large, and each caller of a large fleet finds
 /// all of it in memory that it has not seen for a while.
 pub(super) struct Asking<T> {
     stage: Stage,
@@ -89,9 +89,9 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// For a request that no limit of requests counts.
-    pub(super) fn without_slot(shared: Arc<Shared>, wait: Wait) -> Self {
-        Self { shared, wait, slot: false, over: false }
+    /// `slot` says whether the request has taken one of the slots for requests.
+    pub(super) fn new(shared: Arc<Shared>, wait: Wait, slot: bool) -> Self {
+        Self { shared, wait, slot, over: false }
     }
 }
 
@@ -127,7 +127,7 @@ impl Shared {
         self.fits(&draft).map_err(|error| RequestError::Send(error.into()))?;
         let limit = self.pending().limit(timeout.unwrap_or(self.config().request_timeout));
         match self.try_ask(&draft, limit) {
-            Ok(wait) => Ok(Stage::Sent(Waiting { shared: self, wait, slot: true, over: false })),
+            Ok(wait) => Ok(Stage::Sent(Waiting::new(self, wait, true))),
             Err(Refused::Full) => Ok(Stage::InTurn(self.ask_in_turn(draft, limit).boxed())),
             Err(_) => Err(self.undelivered()),
         }
@@ -145,6 +145,6 @@ impl Shared {
             slot.spend();
             wait
         };
-        Ok(Waiting { shared: self, wait, slot: true, over: false })
+        Ok(Waiting::new(self, wait, true))
     }
 }

@@ -81,7 +81,7 @@ impl Shared {
         let wait = self.ask(&draft, room, Sort::Parting, limit);
         self.admit_only(Admits::WhatIsNeeded);
         if let Ok(wait) = wait {
-            let _ = Waiting::without_slot(Arc::clone(self), wait).await;
+            let _ = Waiting::new(Arc::clone(self), wait, false).await;
         }
     }
 

@@ -1,7 +1,7 @@
 //! What a link does with what comes in, and when it is over.
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -102,8 +102,20 @@ impl Work {
         self.now = None;
         shared.attend();
         socket.begin_turn();
+        let end = self.work_off(socket, cx, link);
+        shared.set_handling(self.inbox.running());
+        end
+    }
+
+    fn work_off<T: Transport>(
+        &mut self,
+        socket: &mut Socket<T>,
+        cx: &mut Context<'_>,
+        link: &Link,
+    ) -> Poll<Closed> {
+        let shared = link.shared();
         for _ in 0..TURN {
-            // A handler that begins counts at once, and the end of all when there is a pause.
+            // A handler that begins counts at once, and the end of all at the end of the turn.
             let running = self.inbox.running();
             if running > 0 {
                 shared.set_handling(running);
@@ -112,24 +124,18 @@ impl Work {
             if self.inbox.poll_work(cx, link, &self.routes).is_ready() {
                 continue;
             }
-            let Poll::Ready(event) = socket.poll(cx, shared, &mut self.receiving) else {
-                shared.set_handling(running);
-                return Poll::Pending;
-            };
-            let end = match event {
+            let end = match ready!(socket.poll(cx, shared, &mut self.receiving)) {
                 Event::Incoming(incoming) => self.receive(incoming),
                 Event::Fault(error) => Some(self.fault(&error)),
                 Event::CloseAsked => shared.close_asked().cloned(),
             };
             if let Some(closed) = end {
-                shared.set_handling(self.inbox.running());
                 return Poll::Ready(closed);
             }
             if self.receiving.is_acknowledgement_due() {
                 socket.acknowledge();
             }
         }
-        shared.set_handling(self.inbox.running());
         cx.waker().wake_by_ref();
         Poll::Pending
     }

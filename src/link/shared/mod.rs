@@ -102,7 +102,7 @@ impl Shared {
     /// The next frames for the socket; it has to be said when they are [`wrote`](Self::wrote).
     pub(crate) fn unwritten<const N: usize>(&self) -> [Option<Text>; N] {
         let stream = self.stream();
-        self.attends_to(&stream);
+        self.goes_on_attending(&stream);
         stream.session.unwritten()
     }
 
@@ -112,12 +112,12 @@ impl Shared {
         let stream = &mut *self.stream();
         let room = stream.session.wrote(frames);
         stream.room.give(room, &self.room);
-        self.attends_to(stream)
+        self.goes_on_attending(stream)
     }
 
-    /// Whether there is anything for the driver to write. When there is not, it has to be woken for
-    /// what comes next.
-    fn attends_to(&self, stream: &Stream) -> bool {
+    /// Lets the driver rest when there is nothing to write: it has to be woken for what comes next.
+    /// Says whether there is anything.
+    fn goes_on_attending(&self, stream: &Stream) -> bool {
         let idle = stream.session.is_idle();
         if idle {
             self.attends.store(false, Ordering::Relaxed);
