@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 
+use futures::FutureExt as _;
 use seqlink::transport::memory::{self, Memory};
 use seqlink::transport::{Incoming, Outgoing, Transport};
 use seqlink::{CloseCode, Link, Master, Reason};
@@ -39,6 +40,22 @@ impl Scripted {
         poll_fn(|cx| self.0.poll_receive(cx)).await.ok()
     }
 
+    /// Reads what has come, acknowledges it, and says how many responses there were.
+    pub fn answers(&mut self) -> usize {
+        let (mut answers, mut last) = (0, None);
+        while let Some(Some(incoming)) = self.any().now_or_never() {
+            let Incoming::Text(text) = incoming else { continue };
+            let frame: serde_json::Value = serde_json::from_str(text.as_str()).unwrap();
+            last = frame["seq"].as_u64().or(last);
+            answers += usize::from(frame["type"].as_str().unwrap().ends_with("_response"));
+        }
+        if let Some(last) = last {
+            let heartbeat = format!(r#"{{"seq":null,"type":"heartbeat","data":{{"seq":{last}}}}}"#);
+            self.say(&heartbeat).now_or_never();
+        }
+        answers
+    }
+
     pub async fn hear(&mut self) -> String {
         loop {
             match self.any().await {
@@ -48,4 +65,53 @@ impl Scripted {
             }
         }
     }
+}
+
+/// A session of a scripted control.
+pub struct Session {
+    token: String,
+}
+
+impl Session {
+    /// Registers as a control that speaks sessions with `master`.
+    pub async fn control(master: &Master) -> (Scripted, Link, Self) {
+        let (ours, theirs) = memory::session_pair();
+        let mut peer = Scripted(ours);
+        let register = async {
+            assert!(peer.hear().await.starts_with(r#"{"seq":null,"type":"hello","#));
+            let data = r#"{"agent":"scripted","version":"2.0.0"}"#;
+            peer.say(&format!(r#"{{"seq":null,"type":"register_control","data":{data}}}"#)).await;
+            data_of(&peer.hear().await, "ready")
+        };
+        let (link, ready) = tokio::join!(master.attach(theirs), register);
+        let token = ready["session_token"].as_str().unwrap().to_owned();
+        (peer, link.unwrap(), Self { token })
+    }
+
+    /// Goes on with the session over another socket. Says the last number that the master has.
+    pub async fn resume(&self, master: &Master) -> (Scripted, u64) {
+        let (ours, theirs) = memory::session_pair();
+        let mut peer = Scripted(ours);
+        let resume = async {
+            peer.hear().await;
+            peer.say(&self.frame(None)).await;
+            data_of(&peer.hear().await, "continue")
+        };
+        let (link, cont) = tokio::join!(master.attach(theirs), resume);
+        link.unwrap();
+        (peer, cont["last_seq"].as_u64().unwrap_or(0))
+    }
+
+    /// The `resume` of a peer that has received all up to `last_seq`.
+    pub fn frame(&self, last_seq: Option<u64>) -> String {
+        let data = serde_json::json!({ "session_token": self.token, "last_seq": last_seq });
+        format!(r#"{{"seq":null,"type":"resume","data":{data}}}"#)
+    }
+}
+
+/// The data of a frame that must be of this type.
+pub fn data_of(text: &str, kind: &str) -> serde_json::Value {
+    let mut frame: serde_json::Value = serde_json::from_str(text).unwrap();
+    assert_eq!(frame["type"], kind, "{text}");
+    frame["data"].take()
 }

@@ -1,0 +1,159 @@
+//! What a peer is told to have been received has been handled, or the link ends.
+
+mod common;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use common::scripted::{Scripted, Session};
+use common::*;
+use futures::FutureExt as _;
+use seqlink::{Config, Ctx, Empty, Event, Link, LinkState, Master, Request, Router};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+use tokio::time::sleep;
+
+#[derive(Serialize, Deserialize)]
+struct Load {
+    n: u64,
+    text: String,
+}
+
+impl Event for Load {
+    const NAME: &'static str = "load";
+}
+
+/// What was handled, and what lets the next handler come to its end.
+struct Seen {
+    handled: Mutex<Vec<u64>>,
+    gate: Semaphore,
+}
+
+async fn on_load(load: Load, ctx: Ctx<Arc<Seen>>) {
+    ctx.state().gate.acquire().await.unwrap().forget();
+    ctx.state().handled.lock().unwrap().push(load.n);
+}
+
+/// Refused with more bytes than it has.
+#[derive(Serialize, Deserialize)]
+struct Tell {
+    a_field_that_is_missing_in_all_of_them_and_has_a_name_that_is_longer_than_the_question_itself: u8,
+}
+
+impl Request for Tell {
+    const NAME: &'static str = "tell";
+    type Response = Empty;
+}
+
+async fn on_tell(_: Tell, _: Ctx<Arc<Seen>>) -> Result<Empty, String> {
+    Ok(Empty {})
+}
+
+fn small(config: &mut Config) {
+    config.inbox = 8 * 1024;
+    config.outbox = 128 * 1024;
+    config.max_frame = 8 * 1024;
+}
+
+fn master() -> (Master, Arc<Seen>) {
+    let seen = Arc::new(Seen { handled: Mutex::default(), gate: Semaphore::new(0) });
+    let router = Router::new(Arc::clone(&seen)).event(on_load).request(on_tell);
+    let master = Master::builder().router(router).config(config(small)).build().unwrap();
+    (master, seen)
+}
+
+fn load(n: u64) -> String {
+    let text = "x".repeat(850);
+    format!(r#"{{"seq":{n},"type":"load_event","data":{{"n":{n},"text":"{text}"}}}}"#)
+}
+
+/// Waits for the moment in which a peer that took nothing since the start is given up. The test goes
+/// on before the link's task does, which looks at its heartbeat before it reads.
+async fn third_heartbeat() {
+    sleep(3 * Config::default().heartbeat_interval).await;
+}
+
+/// The peer is judged to take nothing, in the moment in which `frames` can be read.
+async fn judged_stuck_while(link: &Link, peer: &mut Scripted, frames: &[String]) {
+    // More than a cable holds, so that some of it waits.
+    for n in 0..50 {
+        link.event(&Load { n, text: "y".repeat(2000) }).await.unwrap();
+    }
+    third_heartbeat().await;
+    for frame in frames {
+        peer.say(frame).now_or_never().expect("the cable has room");
+    }
+    let mut states = link.states();
+    while !matches!(states.now(), LinkState::Resuming { .. } | LinkState::Closed(_)) {
+        soon(states.next()).await.unwrap();
+    }
+}
+
+/// Frames that have no room when the socket is given up are not acknowledged, and come again.
+#[tokio::test(start_paused = true)]
+async fn what_has_no_room_in_the_inbox_comes_again_after_the_resume() {
+    let (master, seen) = master();
+    let (mut peer, link, session) = Session::control(&master).await;
+    peer.say(&load(1)).await;
+    let frames: Vec<String> = (2..=31).map(load).collect();
+    judged_stuck_while(&link, &mut peer, &frames).await;
+    // Each handler that ends makes room.
+    seen.gate.add_permits(100);
+    let (mut peer, last) = session.resume(&master).await;
+    for n in last + 1..=31 {
+        peer.say(&load(n)).await;
+        tokio::task::yield_now().await;
+    }
+    sleep(Duration::from_millis(100)).await;
+    assert!(matches!(link.states().now(), LinkState::Resumed { .. }), "{:?}", link.states().now());
+    assert_eq!(*seen.handled.lock().unwrap(), (1..=31).collect::<Vec<_>>(), "last_seq {last}");
+}
+
+/// The same for requests whose refusals wait for room in the outbox.
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_refused_comes_again_after_the_resume() {
+    const ASKED: usize = 1000;
+    let (master, _seen) = master();
+    let (mut peer, link, session) = Session::control(&master).await;
+    // The outbox is full of what the peer does not read.
+    while link.event(&Load { n: 0, text: "y".repeat(4000) }).now_or_never().is_some() {
+        tokio::task::yield_now().await;
+    }
+    let ask = |n: usize| format!(r#"{{"seq":{n},"type":"tell_request","data":{{}}}}"#);
+    third_heartbeat().await;
+    for n in 1..=ASKED {
+        peer.say(&ask(n)).now_or_never().expect("the cable has room");
+    }
+    let mut states = link.states();
+    while !matches!(states.now(), LinkState::Resuming { .. }) {
+        soon(states.next()).await.expect("the link ended");
+    }
+    let (mut peer, last) = session.resume(&master).await;
+    let mut answers = 0;
+    for n in last as usize + 1..=ASKED {
+        // A peer that reads meanwhile, and acknowledges.
+        peer.say(&ask(n)).await;
+        tokio::task::yield_now().await;
+        answers += peer.answers();
+    }
+    for _ in 0..1000 {
+        sleep(Duration::from_millis(1)).await;
+        answers += peer.answers();
+    }
+    assert_eq!(answers, ASKED, "last_seq {last}");
+}
+
+/// A frame that breaks the protocol ends the link, also when the socket is given up in the same
+/// moment: it has taken a number, and would be missing without a word.
+#[tokio::test(start_paused = true)]
+async fn a_broken_frame_ends_the_link_of_a_socket_that_is_given_up() {
+    let (master, seen) = master();
+    seen.gate.add_permits(100);
+    let (mut peer, link, _session) = Session::control(&master).await;
+    peer.say(&load(1)).await;
+    let broken = load(2).replace(r#""text""#, r#"text"#);
+    judged_stuck_while(&link, &mut peer, &[broken, load(3)]).await;
+    let closed = soon(link.closed()).await;
+    assert!(closed.reason.as_str().starts_with("Invalid message: Malformed"), "{closed}");
+    assert_eq!(*seen.handled.lock().unwrap(), [1]);
+}
