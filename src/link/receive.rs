@@ -4,13 +4,12 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures::FutureExt as _;
-use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::inbox::{Asked, panic_text};
 use super::pending::{Answer, Proof};
 use super::stream::{Refused, Sort};
-use super::work::{Stage, Work, malformed};
+use super::work::{Halt, Stage, Work, malformed};
 use super::{LinkState, error_response};
 use crate::close::{CloseCode, Closed};
 use crate::error::RemoteError;
@@ -36,38 +35,42 @@ enum Unhandled {
 impl Work {
     /// A frame's data is looked at once, by the reader of its own type. When that stumbles, or when
     /// nobody reads it, the frame is read again as a whole to see whether it is one.
-    pub(super) fn message(&mut self, text: &Text) -> Option<Closed> {
+    ///
+    /// What takes a number is handled, or the link ends with its reason: a frame for which there is
+    /// no room is refused before it is numbered, and whatever is found out after that ends the link
+    /// or is answered.
+    pub(super) fn message(&mut self, text: &Text) -> Option<Halt> {
+        self.message_in(text).err()
+    }
+
+    fn message_in(&mut self, text: &Text) -> Result<(), Halt> {
+        let ends = |end: Option<Closed>| end.map_or(Ok(()), |closed| Err(Halt::End(closed)));
         let mut known = None;
         // A heartbeat is outside of the numbers, also one that brings a number along.
         if let Some(frame) = Frame::skim(text.as_str()).filter(|it| it.kind != Heartbeat::TYPE) {
-            let seq = match self.number(&frame, text) {
-                Ok(Some(seq)) => seq,
-                Ok(None) => return None,
-                Err(closed) => return Some(closed),
-            };
+            let Some(seq) = self.number(&frame, text)? else { return Ok(()) };
             match self.take(text, &frame, seq, Proof::Skimmed) {
-                Ok(end) => return end,
+                Ok(end) => return ends(end),
                 Err(Doubt) => known = Some(seq),
             }
         }
-        let frame = match Frame::read(text.as_str()) {
-            Ok(frame) => frame,
-            Err(error) => return Some(malformed(error)),
-        };
+        let frame = Frame::read(text.as_str()).map_err(malformed)?;
         if known.is_none() && self.link.shared().resumes() {
             if frame.kind == Heartbeat::TYPE {
-                return self.heartbeat(&frame);
+                return ends(self.heartbeat(&frame));
             }
             if frame.kind == Close::TYPE && frame.seq.is_none() {
-                return Some(self.handshake_given_up(&frame));
+                return Err(self.handshake_given_up(&frame).into());
             }
         }
-        let seq = match known.map_or_else(|| self.number(&frame, text), |seq| Ok(Some(seq))) {
-            Ok(Some(seq)) => seq,
-            Ok(None) => return None,
-            Err(closed) => return Some(closed),
+        let seq = match known {
+            Some(seq) => seq,
+            None => match self.number(&frame, text)? {
+                Some(seq) => seq,
+                None => return Ok(()),
+            },
         };
-        self.take(text, &frame, seq, Proof::Read).unwrap_or(None)
+        ends(self.take(text, &frame, seq, Proof::Read).unwrap_or(None))
     }
 
     /// The client has given the handshake up while `ready` or `continue` was on its way. Without
@@ -80,13 +83,36 @@ impl Work {
     }
 
     /// The frame's number, `None` for one that came before.
-    fn number(&mut self, frame: &Frame<'_>, text: &Text) -> Result<Option<u64>, Closed> {
+    fn number(&mut self, frame: &Frame<'_>, text: &Text) -> Result<Option<u64>, Halt> {
         let seq = frame.numbered().map_err(malformed)?;
-        match self.receiving.receive(seq, text.len()) {
-            Ok(Taken::New) => Ok(Some(seq)),
-            Ok(Taken::Again) => Ok(None),
-            Err(error) => Err(malformed(error)),
+        if let Some(reason) = self.no_room(frame, text.len()) {
+            return Err(Halt::NoRoom(Closed::local(CloseCode::POLICY, reason)));
         }
+        match self.receiving.receive(seq, text.len()).map_err(malformed)? {
+            Taken::New => Ok(Some(seq)),
+            Taken::Again => Ok(None),
+        }
+    }
+
+    /// Why a frame of `bytes` cannot be taken now: an event needs room in the inbox, and a request
+    /// room for an answer of the link's own, should it be refused.
+    fn no_room(&self, frame: &Frame<'_>, bytes: usize) -> Option<&'static str> {
+        let config = self.link.shared().config();
+        match frame.class() {
+            Class::Event(name) if self.inbox.bytes() + bytes > config.inbox => self
+                .wants(name)
+                .then_some("The inbox is full: events come faster than they are handled"),
+            Class::Request(_) if self.inbox.waiting_bytes() > config.outbox => {
+                Some("The outbox is full: the peer asks and does not read the answers")
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether there is a handler for what this peer sends as the event `name`.
+    fn wants(&self, name: &str) -> bool {
+        let (peer, us) = (self.link.shared().peer().role, self.link.shared().us());
+        self.routes.event(name).is_some_and(|route| route.direction.allows(peer, us))
     }
 
     /// Takes a frame; says how the link ends if it does.
@@ -163,42 +189,35 @@ impl Work {
             Err(Unhandled::Panicked) => panic_text(name),
             Err(_) if proof == Proof::Skimmed => return Err(Doubt),
             Err(Unhandled::Dropped) => return Ok(None),
-            Err(Unhandled::Own) => return Ok(self.prepare_disconnect(seq, bytes)),
+            Err(Unhandled::Own) => {
+                self.prepare_disconnect(seq, bytes);
+                return Ok(None);
+            }
             Err(Unhandled::Refused(_)) if !is_name(name) => {
                 return Ok(Some(malformed("a request type that no response type fits")));
             }
             Err(Unhandled::Refused(error)) => error,
         };
         tracing::debug!(name, error, "answered a request with an error");
-        Ok(self.refuse(name, seq, &error))
+        self.refuse(name, seq, &error);
+        Ok(None)
     }
 
     /// The peer wants to end the link gracefully: whatever close comes now is meant.
-    fn prepare_disconnect(&mut self, seq: u64, bytes: usize) -> Option<Closed> {
+    fn prepare_disconnect(&mut self, seq: u64, bytes: usize) {
         self.stage = Stage::Disconnecting;
         let answer = Arc::clone(self.link.shared()).agree_to_disconnect(seq);
-        self.add_answer(answer.boxed(), bytes)
-    }
-
-    /// Takes an answer of `bytes` that waits. Such answers may be as many bytes as the outbox has; a
-    /// peer that asks for more reads none of them.
-    fn add_answer(&mut self, answer: BoxFuture<'static, ()>, bytes: usize) -> Option<Closed> {
-        if self.inbox.waiting_bytes() + bytes > self.link.shared().config().outbox {
-            let reason = "The outbox is full: the peer asks and does not read the answers";
-            return Some(Closed::local(CloseCode::POLICY, reason));
-        }
-        self.inbox.add_answer(answer, bytes);
-        None
+        self.inbox.add_answer(answer.boxed(), bytes);
     }
 
     /// Answers a request with an error: at once, or when there is room.
-    fn refuse(&mut self, name: &str, seq: u64, error: &str) -> Option<Closed> {
+    fn refuse(&mut self, name: &str, seq: u64, error: &str) {
         let shared = Arc::clone(self.link.shared());
-        let draft = error_response(name, seq, error).ok()?;
-        let Err(Refused::Full) = shared.try_queue(&draft, Sort::Answer) else { return None };
+        let Ok(draft) = error_response(name, seq, error) else { return };
+        let Err(Refused::Full) = shared.try_queue(&draft, Sort::Answer) else { return };
         let (name, bytes) = (name.to_owned(), draft.bytes());
         let response = async move { shared.respond(&name, seq, Ok(draft)).await };
-        self.add_answer(response.boxed(), bytes)
+        self.inbox.add_answer(response.boxed(), bytes);
     }
 
     fn start_request(
@@ -253,13 +272,7 @@ impl Work {
         proof: Proof,
     ) -> Result<Option<Closed>, Doubt> {
         let shared = self.link.shared();
-        let (peer, us) = (shared.peer().role, shared.us());
-        let route = self.routes.event(name);
-        let wanted = route.is_some_and(|route| route.direction.allows(peer, us));
-        if wanted && self.inbox.bytes() + text.len() > shared.config().inbox {
-            let reason = "The inbox is full: events come faster than they are handled";
-            return Ok(Some(Closed::local(CloseCode::POLICY, reason)));
-        }
+        let wanted = self.wants(name);
         if wanted && self.inbox.is_free_for_event() {
             match self.inbox.start_event(&self.link, &self.routes, name, frame.data, text.len()) {
                 Ok(()) => return Ok(None),
@@ -272,7 +285,7 @@ impl Work {
             self.inbox.add_event(name, text, frame.data);
             return Ok(None);
         } else {
-            tracing::debug!(name, from = %peer, "ignored an event without a handler for it");
+            tracing::debug!(name, from = %shared.peer().role, "ignored an event without a handler for it");
         }
         shared.ignore_event();
         Ok(None)

@@ -44,6 +44,29 @@ pub(super) enum Stage {
     Closing,
 }
 
+/// Why a link does not go on after what was received.
+pub(super) enum Halt {
+    /// There is no room for it. It has taken no number, and comes again after a resume.
+    NoRoom(Closed),
+    /// It is the end of the link.
+    End(Closed),
+}
+
+impl From<Closed> for Halt {
+    fn from(closed: Closed) -> Self {
+        Self::End(closed)
+    }
+}
+
+impl Halt {
+    /// How the link ends while its socket works.
+    pub(super) fn into_closed(self) -> Closed {
+        match self {
+            Self::NoRoom(closed) | Self::End(closed) => closed,
+        }
+    }
+}
+
 impl Work {
     pub(super) fn heartbeat_interval(&self) -> Duration {
         let shared = self.link.shared();
@@ -125,7 +148,7 @@ impl Work {
                 continue;
             }
             let end = match ready!(socket.poll(cx, shared, &mut self.receiving)) {
-                Event::Incoming(incoming) => self.receive(incoming),
+                Event::Incoming(incoming) => self.receive(incoming).map(Halt::into_closed),
                 Event::Fault(error) => Some(self.fault(&error)),
                 Event::CloseAsked => shared.close_asked().cloned(),
             };
@@ -140,17 +163,18 @@ impl Work {
         Poll::Pending
     }
 
-    /// Takes what came; says how the link ends if it does.
-    pub(super) fn receive(&mut self, incoming: Incoming) -> Option<Closed> {
-        match incoming {
-            Incoming::Text(text) => self.message(&text),
-            Incoming::Control => None,
+    /// Takes what came; says why the link does not go on if it does not.
+    pub(super) fn receive(&mut self, incoming: Incoming) -> Option<Halt> {
+        let end = match incoming {
+            Incoming::Text(text) => return self.message(&text),
+            Incoming::Control => return None,
             Incoming::Binary => {
                 let reason = "Invalid message: Binary frame, a link carries text";
-                Some(Closed::local(CloseCode::UNSUPPORTED, reason))
+                Closed::local(CloseCode::UNSUPPORTED, reason)
             }
-            Incoming::Close(code, reason) => Some(Closed::remote(code, reason.as_str())),
-        }
+            Incoming::Close(code, reason) => Closed::remote(code, reason.as_str()),
+        };
+        Some(end.into())
     }
 
     pub(super) fn fault(&self, error: &TransportError) -> Closed {
@@ -166,15 +190,18 @@ impl Work {
         }
     }
 
-    /// What the peer said before the socket failed: its reason is better than the system's.
+    /// What the peer said before the socket failed: its reason is better than the system's, and so
+    /// is that for which this side would have ended the link. What has no room is left for the next
+    /// socket, with all that follows it.
     fn last_words<T: Transport>(&mut self, socket: &mut Socket<T>, closed: Closed) -> Closed {
         let link = self.link.clone();
         loop {
             let next = socket.next(link.shared(), &mut self.receiving).now_or_never();
             let Some(Event::Incoming(incoming)) = next else { return closed };
             match self.receive(incoming) {
-                Some(end) if end.by == ClosedBy::Remote => return end,
-                _ => {}
+                Some(Halt::End(end)) => return end,
+                Some(Halt::NoRoom(_)) => return closed,
+                None => {}
             }
         }
     }
