@@ -551,3 +551,26 @@ async fn a_server_that_says_nothing_is_a_timeout() {
     let client = control_of(address).config(config).reconnect(Reconnect::never()).connect().await;
     assert!(matches!(client.unwrap_err(), ConnectError::Timeout { .. }));
 }
+
+/// A client whose task has died with its runtime says so, and not that it was closed.
+#[test]
+fn a_client_whose_task_has_died_says_so() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let theirs = runtime();
+    let (client, link) = theirs.block_on(async {
+        let master = Master::builder().router(router()).build().unwrap();
+        let address = master.listen("127.0.0.1:0").await.unwrap();
+        let client = slave().url(format!("ws://{address}/")).connect().await.unwrap();
+        let link = client.link().await.unwrap();
+        (client, link)
+    });
+    drop(theirs);
+    runtime().block_on(async {
+        let stopped = soon(client.stopped()).await;
+        assert!(matches!(stopped.error(), Some(ConnectError::TaskEnded)), "{stopped}");
+        let stopped = client.link().await.unwrap_err();
+        assert!(stopped.to_string().contains("task"), "{stopped}");
+        let closed = soon(link.closed()).await;
+        assert!(closed.reason.as_str().contains("task"), "{closed}");
+    });
+}

@@ -56,6 +56,17 @@ impl Scripted {
         answers
     }
 
+    /// The next text; `None` at the end of the socket, or when it is closed.
+    pub async fn text(&mut self) -> Option<String> {
+        loop {
+            match self.any().await? {
+                Incoming::Text(text) => return Some(text.as_str().to_owned()),
+                Incoming::Control => {}
+                _ => return None,
+            }
+        }
+    }
+
     pub async fn hear(&mut self) -> String {
         loop {
             match self.any().await {
