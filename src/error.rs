@@ -314,6 +314,10 @@ pub enum ConnectError {
     /// The link was there and has ended.
     #[error("the link has ended: {0}")]
     Ended(Closed),
+    /// The client's task is gone: its runtime was shut down, or it panicked, which is a fault of
+    /// this library. Final.
+    #[error("the client's task has ended without a word: its runtime was shut down, or it panicked")]
+    TaskEnded,
 }
 
 impl ConnectError {
@@ -321,7 +325,11 @@ impl ConnectError {
     pub fn is_final(&self) -> bool {
         matches!(
             self,
-            Self::Config(_) | Self::Authentication(_) | Self::Version(_) | Self::Replaced
+            Self::Config(_)
+                | Self::Authentication(_)
+                | Self::Version(_)
+                | Self::Replaced
+                | Self::TaskEnded
         )
     }
 }

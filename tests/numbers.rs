@@ -149,7 +149,7 @@ async fn a_master_cannot_break_its_client_with_a_number() {
             ] {
                 let (client, ..) = client_of(first, then).await;
                 // Whatever was agreed on is lived by for a while.
-                sleep(Duration::from_secs(30)).await;
+                sleep(Duration::from_secs(3)).await;
                 let at = format!("field {field} = {value}");
                 assert_eq!(PANICS.load(Ordering::SeqCst), 0, "{at}");
                 if let Some(client) = client {
@@ -159,7 +159,9 @@ async fn a_master_cannot_break_its_client_with_a_number() {
         }
     }
     // Times within what a clock holds are taken, and those that are not are brought there.
-    for value in ["0", "-0.0", "1e19", "9007199254740993", "18446744073709551615", "0.5", "1e-300"] {
+    let times =
+        ["0", "-0.0", "1e308", "1e19", "9007199254740993", "18446744073709551615", "0.5", "1e-300"];
+    for value in times {
         for field in [0, 1] {
             let numbers = || Numbers::with(field, value);
             let (_, registered, resumed) = client_of(numbers(), numbers()).await;
@@ -209,7 +211,7 @@ async fn a_client_cannot_break_its_master_with_a_number() {
                 let answer = soon(peer.text()).await;
                 assert!(answer.is_some(), "field {field} = {value}: not a word");
             }
-            sleep(Duration::from_secs(30)).await;
+            sleep(Duration::from_secs(3)).await;
             assert_eq!(PANICS.load(Ordering::SeqCst), 0, "field {field} = {value}");
             let _ = soon(attaching).await.unwrap();
             // Others are served as before.

@@ -102,6 +102,10 @@ pub struct Stopped {
 }
 
 impl Stopped {
+    fn task_ended() -> Self {
+        Self { error: Some(ConnectError::TaskEnded) }
+    }
+
     /// What stopped it; `None` when this side closed it.
     pub fn error(&self) -> Option<&ConnectError> {
         self.error.as_ref()
@@ -140,7 +144,7 @@ impl Client {
         match settled.await.as_deref() {
             Ok(State::Connected(link)) => Ok(link.clone()),
             Ok(State::Stopped(stopped)) => Err(stopped.clone()),
-            Ok(State::Connecting) | Err(_) => Err(Stopped { error: None }),
+            Ok(State::Connecting) | Err(_) => Err(Stopped::task_ended()),
         }
     }
 
@@ -163,8 +167,7 @@ impl Client {
         let stopped = state.wait_for(|state| matches!(state, State::Stopped(_)));
         match stopped.await.as_deref() {
             Ok(State::Stopped(stopped)) => stopped.clone(),
-            // The task is gone with its runtime.
-            _ => Stopped { error: None },
+            _ => Stopped::task_ended(),
         }
     }
 

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::close::{CloseCode, Closed, Reason};
 use crate::message::Role;
+use crate::session::{HEARTBEAT_INTERVALS, SESSION_TIMEOUTS, clamped};
 use crate::transport::Transport;
 use crate::version::VersionError;
 use crate::wire::{
@@ -138,12 +139,11 @@ fn terms_of(
     timeout_else: Duration,
     interval_else: Duration,
 ) -> Hold {
-    // A timer needs some time between two of its ticks, whatever the master says.
-    let shortest = Duration::from_millis(10);
+    let time = |said: Option<Seconds>, usual, range| said.map_or(usual, |it| clamped(it.0, range));
     Hold {
         token: "".into(),
-        timeout: timeout.map_or(timeout_else, |seconds| seconds.0),
-        heartbeat_interval: interval.map_or(interval_else, |seconds| seconds.0).max(shortest),
+        timeout: time(timeout, timeout_else, &SESSION_TIMEOUTS),
+        heartbeat_interval: time(interval, interval_else, &HEARTBEAT_INTERVALS),
     }
 }
 

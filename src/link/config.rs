@@ -3,6 +3,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::error::ConfigError;
+use crate::session::{HEARTBEAT_INTERVALS, SESSION_TIMEOUTS};
 
 /// Times and limits of a link. Start from [`Config::default`] and set what must differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,9 +16,11 @@ pub struct Config {
     pub handshake_timeout: Duration,
     /// Between two WebSocket pings or heartbeats: 5 seconds. A peer that sends or takes not a byte
     /// for two of these is given up, so a dead one is noticed after two to three. Where sessions
-    /// are spoken, the master's holds for both.
+    /// are spoken, the master's holds for both. From 10 ms to a day; a master's word beyond that is
+    /// taken as the nearer of the two.
     pub heartbeat_interval: Duration,
-    /// How long a master holds a session after a cut: 60 seconds. Clients learn it at `ready`.
+    /// How long a master holds a session after a cut: 60 seconds. Clients learn it at `ready`. At most
+    /// 30 days; a master's word beyond that is taken as 30 days.
     pub session_timeout: Duration,
     /// How long a graceful end waits for what both sides have begun: 10 seconds. See
     /// [`Link::disconnect`](crate::Link::disconnect).
@@ -83,8 +86,9 @@ impl Config {
         must(size(self.inbox), "inbox", sizes)?;
         must(count(self.requests_in_flight), "requests_in_flight", counts)?;
         must(count(self.handlers), "handlers", counts)?;
-        let beats = Duration::from_millis(10)..=Duration::from_secs(86_400);
-        let beat = beats.contains(&self.heartbeat_interval);
-        must(beat, "heartbeat_interval", "from 10 ms to a day")
+        let beat = HEARTBEAT_INTERVALS.contains(&self.heartbeat_interval);
+        must(beat, "heartbeat_interval", "from 10 ms to a day")?;
+        let held = SESSION_TIMEOUTS.contains(&self.session_timeout);
+        must(held, "session_timeout", "at most 30 days")
     }
 }

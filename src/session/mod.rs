@@ -16,7 +16,23 @@ pub use sending::Sending;
 
 use thiserror::Error;
 
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
 use crate::wire::{Dialect, FrameError};
+
+/// What the time between two heartbeats may be, by our own configuration or by a peer's word.
+pub(crate) const HEARTBEAT_INTERVALS: RangeInclusive<Duration> =
+    Duration::from_millis(10)..=Duration::from_secs(86_400);
+
+/// How long a session may be held, by our own configuration or by a peer's word.
+pub(crate) const SESSION_TIMEOUTS: RangeInclusive<Duration> =
+    Duration::ZERO..=Duration::from_secs(30 * 86_400);
+
+/// Brings what a peer says into `range`: the clock may not hold it otherwise.
+pub(crate) fn clamped(time: Duration, range: &RangeInclusive<Duration>) -> Duration {
+    time.clamp(*range.start(), *range.end())
+}
 
 /// The numbered streams of a link, one per direction.
 ///

@@ -150,7 +150,8 @@ named! {
     Close => "close",
 }
 
-/// A time in seconds; whole ones are written as integers.
+/// A time in seconds; whole ones are written as integers. One that is too long to be held is read as
+/// the longest: whoever uses a peer's time has to bring it into a range of his own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seconds(pub Duration);
 
@@ -166,8 +167,10 @@ impl Serialize for Seconds {
 impl<'de> Deserialize<'de> for Seconds {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let seconds = f64::deserialize(deserializer)?;
-        let time = Duration::try_from_secs_f64(seconds);
-        time.map(Self).map_err(|_| serde::de::Error::custom("no time in seconds"))
+        if seconds < 0.0 {
+            return Err(serde::de::Error::custom("a time in seconds below zero"));
+        }
+        Ok(Self(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)))
     }
 }
 
@@ -206,7 +209,11 @@ mod tests {
             |text: &str| serde_json::from_str::<Seconds>(text).map(|time| time.0.as_millis());
         assert_eq!(read("15").unwrap(), 15_000);
         assert_eq!(read("0.25").unwrap(), 250);
-        for text in ["-1", "1e300", "\"1\"", "null"] {
+        for text in ["1e19", "2e19", "18446744073709551615", "1e308"] {
+            assert!(read(text).unwrap() >= 10_u128.pow(22), "{text}");
+        }
+        assert_eq!(read("-0.0").unwrap(), 0);
+        for text in ["-1", "1e309", "\"1\"", "null"] {
             assert!(read(text).is_err(), "{text}");
         }
     }
