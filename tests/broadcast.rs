@@ -5,6 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::scripted::Scripted;
+use common::world::{Ticks, counting};
 use common::*;
 use seqlink::{CloseCode, Direction, Event, Link, Master, SendError};
 use serde::{Deserialize, Serialize};
@@ -128,4 +129,30 @@ async fn what_is_wrong_for_one_link_reaches_the_others() {
     for (peer, _) in &mut all {
         assert!(soon(peer.hear()).await.contains(r#""type":"news_event""#));
     }
+}
+
+/// What the application does outside of a runtime is as good as inside: a link that is full takes
+/// what is handed on in front of it.
+#[test]
+fn a_broadcast_to_a_full_link_needs_no_runtime() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let config = config(|config| {
+        config.outbox = 8 * 1024;
+        config.max_frame = 8 * 1024;
+    });
+    let seen: Ticks = Ticks::default();
+    let pair = runtime.block_on(async {
+        let slave = slave().router(counting(&seen));
+        pair_of(Master::builder().config(config), slave).await
+    });
+    for n in 0..150 {
+        Link::broadcast(&Tick { n }, [&pair.theirs]).unwrap();
+    }
+    let told = async {
+        while seen.lock().unwrap().len() < 150 {
+            tokio::task::yield_now().await;
+        }
+    };
+    runtime.block_on(soon(told));
+    assert_eq!(*seen.lock().unwrap(), (0..150).collect::<Vec<_>>());
 }
