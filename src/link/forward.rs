@@ -113,7 +113,7 @@ fn queue(shared: &Arc<Shared>, draft: &Draft) {
     waiting.drafts.push_back(draft.clone());
     if !waiting.moving {
         waiting.moving = true;
-        tokio::spawn(move_on(Arc::clone(shared)));
+        shared.runtime().spawn(move_on(Arc::clone(shared)));
     }
 }
 

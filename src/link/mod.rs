@@ -54,6 +54,9 @@ const MAX_ERROR: usize = 4096;
 ///   queue them. For an order between two of them, await the first before the second: calls that
 ///   are polled side by side are queued as they find room.
 /// - Nothing is sent before a call is polled, and nothing is sent twice.
+/// - The futures of a link are polled on tokio's runtime, with its clock: a request, an event and a
+///   disconnect may have to wait. What is no future, such as [`broadcast`](Self::broadcast) and
+///   [`close`](Self::close), may be called from any thread.
 /// - When the outbox is full, calls wait for room. A peer that takes no byte for two heartbeat
 ///   intervals loses the link, so they do not wait for a dead one.
 /// - The link does not end when its handles are dropped: the master or client it belongs to holds

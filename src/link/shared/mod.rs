@@ -9,6 +9,7 @@ use std::task::{Poll, Waker};
 
 use futures::task::AtomicWaker;
 use semver::Version;
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -49,6 +50,8 @@ pub(crate) struct Shared {
     answering: Semaphore,
     /// Events that were handed on to this link and wait for room.
     backlog: Backlog,
+    /// Where the link's task runs: what moves the backlog runs there too, whoever hands on.
+    runtime: Handle,
     /// Wakes the driver: there is something to write, or the link shall close.
     driver: Arc<AtomicWaker>,
     /// The driver is at work, and looks for frames before it rests: it need not be woken for them.
@@ -80,6 +83,7 @@ impl Shared {
             room: Queue::new(),
             answering: Semaphore::new(1),
             backlog: Backlog::default(),
+            runtime: Handle::current(),
             config,
             driver: Arc::default(),
             attends: AtomicBool::new(false),
@@ -329,6 +333,10 @@ impl Shared {
                 self.pending.look_again();
             }
         }
+    }
+
+    pub(in crate::link) fn runtime(&self) -> &Handle {
+        &self.runtime
     }
 
     pub(crate) fn backlog(&self) -> &Backlog {
