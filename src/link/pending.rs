@@ -351,6 +351,31 @@ mod tests {
         assert_eq!((pending.count(), pending.next_deadline()), (0, None));
     }
 
+    /// A look at all that wait comes so seldom that its cost does not count, and no wait is more
+    /// than a microsecond late for each other.
+    #[tokio::test(start_paused = true)]
+    async fn ending_many_waits_takes_few_looks() {
+        const WAITS: u64 = 20_000;
+        let pending = Pending::default();
+        let wait = |n| pending.insert(n, pending.limit(Duration::from_micros(100 * n)));
+        let waits: Vec<_> = (1..=WAITS).map(|n| wait(n).0.unwrap()).collect();
+        let (mut looked_at, mut last) = (0, pending.start);
+        while let Some(next) = pending.next_deadline() {
+            let waiting = pending.count();
+            assert!(next - last >= Duration::from_micros(100), "no progress");
+            let passed = u64::try_from((next - pending.start).as_micros()).unwrap() / 100;
+            let late = waiting as u64 - (WAITS - passed);
+            assert!(100 * late <= waiting as u64 + 200, "{late} of {waiting} are late");
+            looked_at += waiting;
+            pending.expire(next);
+            last = next;
+        }
+        // A hundredth of a microsecond's worth of looks in each microsecond, roughly: with a look
+        // for each deadline there would be 200,000,000.
+        assert!(looked_at < 3 * 100 * WAITS as usize, "{looked_at}");
+        assert!(waits.into_iter().all(|wait| wait.answer.now_or_never().is_some()));
+    }
+
     /// Whatever the order of an insertion and the end: nobody waits for ever.
     #[test]
     fn an_insertion_beside_the_end_is_told() {
