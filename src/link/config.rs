@@ -34,7 +34,8 @@ pub struct Config {
     /// Most bytes of received requests and events whose handlers have not finished: 4 MiB. Above
     /// it a request is answered `busy`, and an event ends the link.
     pub inbox: usize,
-    /// Most requests of this side that wait for an answer: 1,024. Further callers wait.
+    /// Most requests of this side that wait for an answer: 1,024. Further callers wait. A time limit
+    /// is noticed up to a microsecond late for each request that waits.
     pub requests_in_flight: usize,
     /// Most requests of the peer that are handled at once: 256. Further ones are answered `busy`.
     pub handlers: usize,
