@@ -287,3 +287,40 @@ fn expect<'a>(text: &'a Text, kind: &'static str) -> Result<Frame<'a>, Handshake
 fn data<D: DeserializeOwned>(frame: &Frame<'_>, kind: &'static str) -> Result<D, HandshakeError> {
     crate::wire::decode(frame.data).map_err(|error| invalid(kind, HandshakeFault::Data(error)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::memory;
+
+    /// Refuses to be written.
+    struct Broken;
+
+    impl Serialize for Broken {
+        fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+            Err(serde::ser::Error::custom("it is broken"))
+        }
+    }
+
+    /// What cannot be written is told as what it is, and not all of it as too long.
+    #[tokio::test]
+    async fn what_cannot_be_said_is_told_as_it_is() {
+        let (mut ours, _theirs) = memory::pair();
+        let terms = Terms {
+            versions: Versions::default(),
+            deadline: Instant::now() + Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
+            close_timeout: Duration::from_secs(1),
+            stop: CancellationToken::new(),
+            outbox: 1 << 20,
+        };
+        let mut script = Script::new(&mut ours, &terms, Dialect::PLAIN);
+        let text = script.frame("hello", &Broken).unwrap_err().to_string();
+        assert!(text.contains("hello") && text.contains("it is broken"), "{text}");
+        let text = script.frame("hello", &[0; 3]).unwrap_err().to_string();
+        assert!(text.contains("no JSON object"), "{text}");
+        let long = std::collections::BTreeMap::from([("a", "x".repeat(MAX_FRAME))]);
+        let text = script.frame("hello", &long).unwrap_err().to_string();
+        assert!(text.contains("16384"), "{text}");
+    }
+}

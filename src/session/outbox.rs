@@ -191,6 +191,14 @@ mod tests {
         assert_eq!((outbox.chunk.size, outbox.chunk.memory.capacity()), (0, 0));
     }
 
+    /// Its number is the next frame's.
+    #[test]
+    fn a_frame_that_is_no_text_takes_no_number() {
+        let mut outbox = Outbox::new(6);
+        assert!(outbox.push(&Draft::broken()).is_err());
+        assert_eq!((outbox.len(), outbox.push(&draft())), (0, Ok(7)));
+    }
+
     /// More is kept for a link that has more to say, up to a limit.
     #[test]
     fn memory_for_frames_grows_with_what_is_held() {

@@ -153,6 +153,12 @@ impl Draft {
         HEAD + self.tail.len()
     }
 
+    /// What no writer of JSON brings about.
+    #[cfg(test)]
+    pub(crate) fn broken() -> Self {
+        Self { tail: vec![0xff] }
+    }
+
     /// The finished frame. Without a number, `seq` is `null`.
     pub fn number(&self, seq: Option<u64>) -> Text {
         self.write(seq, &mut BytesMut::with_capacity(self.bytes()))
