@@ -49,15 +49,15 @@ fn sample() -> Play {
 fn frames(c: &mut Criterion) {
     let request = sample();
     c.bench_function("write a request", |b| {
-        b.iter(|| Draft::request(Play::NAME, black_box(&request)).unwrap().number(Some(12_345)));
+        b.iter(|| Draft::request(Play::NAME, black_box(&request)).unwrap().number(Some(12_345)).unwrap());
     });
     c.bench_function("write a response", |b| {
         b.iter(|| {
             let played = black_box(Played { code: 200 });
-            Draft::response(Play::NAME, 12_345, &played).unwrap().number(Some(12_345))
+            Draft::response(Play::NAME, 12_345, &played).unwrap().number(Some(12_345)).unwrap()
         });
     });
-    let text = Draft::request(Play::NAME, &request).unwrap().number(Some(12_345));
+    let text = Draft::request(Play::NAME, &request).unwrap().number(Some(12_345)).unwrap();
     c.bench_function("read a frame", |b| {
         b.iter(|| {
             let frame = Frame::read(black_box(text.as_str())).unwrap();

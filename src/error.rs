@@ -198,6 +198,15 @@ pub enum HandshakeError {
         /// What was wrong.
         fault: HandshakeFault,
     },
+    /// A handshake message of this side cannot be written: what it was told to say of itself, such
+    /// as its agent or its name, is too long.
+    #[error("`{kind}` cannot be written: {error}")]
+    Encode {
+        /// The type of the message.
+        kind: &'static str,
+        /// Why not.
+        error: EncodeError,
+    },
     /// The two versions do not talk to each other.
     #[error("{0}")]
     Version(#[from] VersionError),

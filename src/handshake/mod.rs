@@ -30,7 +30,7 @@ use crate::secret::Secret;
 use crate::session::Session;
 use crate::transport::{self, Incoming, Outgoing, Transport};
 use crate::version::{VersionError, Versions};
-use crate::wire::{Close, Dialect, Draft, Frame, Text};
+use crate::wire::{Close, Dialect, Draft, EncodeError, Frame, Text};
 
 pub(crate) use client::{Registered, client};
 pub(crate) use server::{Arrival, SessionTerms, cont, server};
@@ -148,10 +148,15 @@ impl<'a, T: Transport> Script<'a, T> {
 
     /// Numbers a handshake frame.
     fn frame(&mut self, kind: &'static str, data: &impl Serialize) -> Result<Text, HandshakeError> {
-        let long = || TransportError::TooLong { limit: MAX_FRAME };
-        let draft = Draft::protocol(kind, data).map_err(|_| long())?;
-        let text = self.session.sending.handshake(&draft).map_err(|_| TransportError::Ended)?;
-        if text.len() > MAX_FRAME { Err(long().into()) } else { Ok(text) }
+        let unsaid = |error| HandshakeError::Encode { kind, error };
+        let draft = Draft::protocol(kind, data).map_err(unsaid)?;
+        if draft.bytes() > MAX_FRAME {
+            let limit = "a handshake frame";
+            let (bytes, most) = (draft.bytes(), MAX_FRAME);
+            return Err(unsaid(EncodeError::TooLong { bytes, limit, most }));
+        }
+        let text = self.session.sending.handshake(&draft);
+        text.map_err(|error| unsaid(error.into()))
     }
 
     async fn say(
@@ -241,6 +246,9 @@ fn farewell(error: &HandshakeError, us: Role) -> Option<(CloseCode, Reason)> {
         HandshakeError::Version(error) => (CloseCode::PROTOCOL, version_reason(error, us)?),
         HandshakeError::Authentication(reason) => (CloseCode::AUTHENTICATION, reason.clone()),
         HandshakeError::Shutdown(reason) => (CloseCode::GOING_AWAY, reason.clone()),
+        HandshakeError::Encode { kind, error } => {
+            (CloseCode::INTERNAL, format!("`{kind}` cannot be written: {error}").into())
+        }
         HandshakeError::Closed(closed) => (CloseCode::NORMAL, closed.reason.clone()),
         HandshakeError::Transport(_) => return None,
     })

@@ -60,11 +60,6 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Longest frame that this side can send: it must fit the outbox too.
-    pub(crate) fn longest(&self) -> usize {
-        self.max_frame.min(self.outbox)
-    }
-
     /// When a handshake that begins now has taken too long.
     pub(crate) fn handshake_deadline(&self) -> Instant {
         let now = Instant::now();

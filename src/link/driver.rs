@@ -18,9 +18,9 @@ use super::{Config, Link, LinkState};
 use crate::close::{CloseCode, Closed, ClosedBy};
 use crate::handshake::{self, Agreement};
 use crate::message::Role;
-use crate::session::{AckError, Liveness};
+use crate::session::Liveness;
 use crate::transport::{self, Incoming, Transport};
-use crate::wire::{Continue, Draft};
+use crate::wire::{Continue, Draft, EncodeError};
 
 /// What works behind the handles of one link: owns the socket, reads, writes, runs the handlers.
 ///
@@ -72,10 +72,7 @@ impl Driver {
             };
             match resumption.map(|resumption| self.go_on(resumption)) {
                 Ok(Ok(())) => {}
-                Ok(Err(fault)) => {
-                    let reason = format!("Impossible acknowledgement: {fault}");
-                    break self.part(Closed::local(CloseCode::PROTOCOL, reason)).await;
-                }
+                Ok(Err(closed)) => break self.part(closed).await,
                 Err(closed) => break closed,
             }
         };
@@ -151,8 +148,9 @@ impl Driver {
         }
     }
 
-    /// Goes on over another socket. The present one is dropped, with whatever it holds.
-    fn go_on(&mut self, resumption: Resumption) -> Result<(), AckError> {
+    /// Goes on over another socket. The present one is dropped, with whatever it holds. On an error
+    /// the link ends so.
+    fn go_on(&mut self, resumption: Resumption) -> Result<(), Closed> {
         let Resumption { mut transport, last_seq, hold } = resumption;
         transport.set_limit(usize::MAX);
         let shared = self.work.link.shared();
@@ -163,11 +161,16 @@ impl Driver {
         if shared.us() == Role::Master {
             let dialect = shared.with_session(|session| *session.dialect());
             let answer = handshake::cont(last, &hold, &dialect, shared.peer());
-            if let Ok(draft) = Draft::protocol(Continue::TYPE, &answer) {
-                self.socket.say_first(draft.number(None));
-            }
+            let text = Draft::protocol(Continue::TYPE, &answer)
+                .and_then(|draft| draft.number(None).map_err(EncodeError::from));
+            self.socket.say_first(text.map_err(|fault| {
+                Closed::local(CloseCode::INTERNAL, format!("`continue` cannot be written: {fault}"))
+            })?);
         }
-        let again = shared.resumed(last_seq, hold)?;
+        let again = shared.resumed(last_seq, hold).map_err(|fault| {
+            let reason = format!("Impossible acknowledgement: {fault}");
+            Closed::local(CloseCode::PROTOCOL, reason)
+        })?;
         shared.set_state(LinkState::Resumed { again });
         tracing::info!(peer = %self.work.link.describe_peer(), again, "the session goes on");
         Ok(())

@@ -3,7 +3,7 @@
 use super::config::Config;
 use super::gate::Gate;
 use crate::close::Closed;
-use crate::session::{Exhausted, Sending};
+use crate::session::{NumberError, Sending};
 use crate::wire::{Close, Draft};
 
 #[derive(Debug)]
@@ -46,14 +46,14 @@ pub(super) enum Sort {
 pub(crate) enum Refused {
     /// The link is closing or has ended.
     Closed,
-    Exhausted,
+    Unnumbered(NumberError),
     /// There is no room now, or others wait for it.
     Full,
 }
 
-impl From<Exhausted> for Refused {
-    fn from(_: Exhausted) -> Self {
-        Self::Exhausted
+impl From<NumberError> for Refused {
+    fn from(error: NumberError) -> Self {
+        Self::Unnumbered(error)
     }
 }
 

@@ -14,6 +14,8 @@ pub use liveness::{Liveness, Verdict};
 pub use receiving::Receiving;
 pub use sending::Sending;
 
+pub use crate::wire::NumberError;
+
 use thiserror::Error;
 
 use std::ops::RangeInclusive;
@@ -55,11 +57,6 @@ pub enum Taken {
     /// It was taken before: it is dropped.
     Again,
 }
-
-/// Why a frame cannot be numbered: this direction has used all 2⁵³ − 1 numbers.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("all sequence numbers are used")]
-pub struct Exhausted;
 
 /// How a peer broke the rule that each frame carries the number after the last.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -149,7 +146,7 @@ mod plain {
         let mut session = session(MAX_SEQ - 2);
         assert_eq!(session.sending.send(&draft()), Ok(MAX_SEQ - 1));
         assert_eq!(session.sending.send(&draft()), Ok(MAX_SEQ));
-        assert_eq!(session.sending.send(&draft()), Err(Exhausted));
+        assert_eq!(session.sending.send(&draft()), Err(NumberError::Exhausted));
     }
 
     #[test]

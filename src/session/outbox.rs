@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 
 use bytes::BytesMut;
 
-use super::{AckError, Exhausted};
+use super::{AckError, NumberError};
 use crate::wire::{Draft, MAX_SEQ, Text};
 
 /// A numbered frame.
@@ -69,18 +69,19 @@ impl Outbox {
     }
 
     /// Uses up a number without a frame in the queue.
-    pub(super) fn count(&mut self) -> Result<u64, Exhausted> {
-        if self.last_sent >= MAX_SEQ {
-            return Err(Exhausted);
-        }
-        self.last_sent += 1;
+    pub(super) fn count(&mut self) -> Result<u64, NumberError> {
+        self.last_sent = self.next()?;
         Ok(self.last_sent)
     }
 
-    pub(super) fn push(&mut self, draft: &Draft) -> Result<u64, Exhausted> {
-        let seq = self.count()?;
-        let bytes = draft.bytes();
-        let text = draft.write(Some(seq), self.chunk.with_room(bytes));
+    fn next(&self) -> Result<u64, NumberError> {
+        if self.last_sent >= MAX_SEQ { Err(NumberError::Exhausted) } else { Ok(self.last_sent + 1) }
+    }
+
+    pub(super) fn push(&mut self, draft: &Draft) -> Result<u64, NumberError> {
+        let (seq, bytes) = (self.next()?, draft.bytes());
+        let text = draft.write(Some(seq), self.chunk.with_room(bytes))?;
+        self.last_sent = seq;
         self.frames.push_back(Queued { text, bytes });
         Ok(seq)
     }

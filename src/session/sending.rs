@@ -1,5 +1,5 @@
 use super::outbox::Outbox;
-use super::{AckError, Exhausted};
+use super::{AckError, NumberError};
 use crate::wire::{Dialect, Draft, HandshakeSeq, Text};
 
 /// The stream to the peer: numbers frames, and holds them for as long as they may have to be sent
@@ -21,16 +21,16 @@ impl Sending {
     }
 
     /// Numbers a handshake frame, which goes out at once and is not queued.
-    pub fn handshake(&mut self, draft: &Draft) -> Result<Text, Exhausted> {
+    pub fn handshake(&mut self, draft: &Draft) -> Result<Text, NumberError> {
         let seq = match self.dialect.handshake_seq {
             HandshakeSeq::Counted => Some(self.outbox.count()?),
             HandshakeSeq::Null => None,
         };
-        Ok(draft.number(seq))
+        draft.number(seq)
     }
 
     /// Numbers `draft` and queues it. Says the number.
-    pub fn send(&mut self, draft: &Draft) -> Result<u64, Exhausted> {
+    pub fn send(&mut self, draft: &Draft) -> Result<u64, NumberError> {
         self.outbox.push(draft)
     }
 

@@ -37,20 +37,38 @@ pub enum EncodeError {
     /// The data of a message is a JSON object: use a struct with named fields.
     #[error("the message is no JSON object; use a struct with named fields")]
     NotAnObject,
-    /// The frame is longer than the link's `max_frame` or `outbox`.
-    #[error("the message has {bytes} bytes, the limit is {limit}")]
+    /// The frame is longer than may be sent: say less, or raise the limit on both sides.
+    #[error("the message has {bytes} bytes, and {limit} has at most {most}")]
     TooLong {
         /// Length of the frame.
         bytes: usize,
-        /// The link's limit.
-        limit: usize,
+        /// Which limit it is, as `max_frame` of [`Config`](crate::Config).
+        limit: &'static str,
+        /// What it allows.
+        most: usize,
     },
+    /// The frame cannot be numbered, and its link ends.
+    #[error("{0}")]
+    Number(#[from] NumberError),
     /// The frame nests deeper than 64 levels.
     #[error("the message nests deeper than {MAX_DEPTH} levels")]
     TooDeep,
     /// The name is empty, longer than 119 bytes, or needs escaping in JSON.
     #[error("the message name is empty, too long, or has a quote, backslash or control character")]
     Name,
+}
+
+/// Why a frame of this side cannot be numbered. It has taken no number, and the link ends: what was
+/// to be sent would be missing.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NumberError {
+    /// This direction has used all 2⁵³ − 1 numbers.
+    #[error("Sequence numbers exhausted")]
+    Exhausted,
+    /// The frame is no text: its writer, which promises UTF-8, has written something else.
+    #[error("A frame of this side is no UTF-8")]
+    NotText,
 }
 
 impl Draft {
@@ -160,18 +178,21 @@ impl Draft {
     }
 
     /// The finished frame. Without a number, `seq` is `null`.
-    pub fn number(&self, seq: Option<u64>) -> Text {
+    pub fn number(&self, seq: Option<u64>) -> Result<Text, NumberError> {
         self.write(seq, &mut BytesMut::with_capacity(self.bytes()))
     }
 
     /// The finished frame, as the next part of `chunk`.
-    pub(crate) fn write(&self, seq: Option<u64>, chunk: &mut BytesMut) -> Text {
+    pub(crate) fn write(
+        &self,
+        seq: Option<u64>,
+        chunk: &mut BytesMut,
+    ) -> Result<Text, NumberError> {
         chunk.put_slice(BEFORE_SEQ);
         // Nothing that is written into memory can fail.
         let _ = serde_json::to_writer(chunk.writer(), &seq);
         chunk.put_slice(&self.tail);
-        // JSON as serde_json writes it is UTF-8.
-        Text::new(chunk.split().freeze()).unwrap_or_else(|_| Text::from(""))
+        Text::new(chunk.split().freeze()).map_err(|_| NumberError::NotText)
     }
 }
 
@@ -210,7 +231,7 @@ mod tests {
     use serde_json::value::RawValue;
 
     fn text(draft: Result<Draft, EncodeError>, seq: Option<u64>) -> String {
-        draft.unwrap().number(seq).as_str().to_owned()
+        draft.unwrap().number(seq).unwrap().as_str().to_owned()
     }
 
     #[derive(Serialize)]

@@ -16,7 +16,7 @@ mod text;
 
 pub use decode::{DecodeError, decode};
 pub use dialect::{Dialect, HandshakeSeq, LostSocket};
-pub use draft::{Draft, EncodeError};
+pub use draft::{Draft, EncodeError, NumberError};
 pub use frame::{Class, Frame, FrameError, Response, without_seq};
 pub use handshake::{
     Account, Close, Continue, Heartbeat, Hello, Invalidate, Nothing, Ready, RegisterControl,

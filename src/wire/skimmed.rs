@@ -259,11 +259,11 @@ proptest! {
         prop_assume!(data.is_some());
         let data = data.unwrap();
         for draft in [Draft::request(&name, &data), Draft::event(&name, &data)] {
-            let text = draft.unwrap().number(Some(seq));
+            let text = draft.unwrap().number(Some(seq)).unwrap();
             prop_assert!(Frame::skim(text.as_str()).is_some(), "{}", text.as_str());
             prop_assert!(check_frame(text.as_str())?);
         }
-        let answer = Draft::response(&name, to, &data).unwrap().number(Some(seq));
+        let answer = Draft::response(&name, to, &data).unwrap().number(Some(seq)).unwrap();
         let frame = Frame::skim(answer.as_str());
         prop_assert!(frame.is_some(), "{}", answer.as_str());
         check_frame(answer.as_str())?;

@@ -140,10 +140,9 @@ impl Shared {
             return Outgoing::Ping;
         }
         let heartbeat = Heartbeat { seq: receiving.acknowledge() };
-        match Draft::protocol(Heartbeat::TYPE, &heartbeat) {
-            Ok(draft) => Outgoing::Text(draft.number(None)),
-            Err(_) => Outgoing::Ping,
-        }
+        // Without a text for it, a ping shows life as well, and the next heartbeat acknowledges.
+        let text = Draft::protocol(Heartbeat::TYPE, &heartbeat).ok();
+        text.and_then(|draft| draft.number(None).ok()).map_or(Outgoing::Ping, Outgoing::Text)
     }
 
     /// The peer has all frames up to `seq`.

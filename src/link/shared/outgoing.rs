@@ -254,9 +254,8 @@ impl Shared {
                 Ok(())
             }
             Err(refused) => {
-                if let Refused::Exhausted = refused {
-                    let reason = "Sequence numbers exhausted";
-                    self.ask_to_close(Closed::local(CloseCode::INTERNAL, reason));
+                if let Refused::Unnumbered(error) = refused {
+                    self.ask_to_close(Closed::local(CloseCode::INTERNAL, error.to_string()));
                 }
                 Err(refused)
             }
@@ -264,8 +263,9 @@ impl Shared {
     }
 
     pub(crate) fn fits(&self, draft: &Draft) -> Result<(), EncodeError> {
-        let (bytes, limit) = (draft.bytes(), self.config.longest());
-        if bytes > limit { Err(EncodeError::TooLong { bytes, limit }) } else { Ok(()) }
+        let (bytes, most) = (draft.bytes(), self.config.max_frame);
+        let limit = "`max_frame`";
+        if bytes > most { Err(EncodeError::TooLong { bytes, limit, most }) } else { Ok(()) }
     }
 
     /// Waits for room, in turn with whoever waits already.
