@@ -49,7 +49,9 @@ fn sample() -> Play {
 fn frames(c: &mut Criterion) {
     let request = sample();
     c.bench_function("write a request", |b| {
-        b.iter(|| Draft::request(Play::NAME, black_box(&request)).unwrap().number(Some(12_345)).unwrap());
+        b.iter(|| {
+            Draft::request(Play::NAME, black_box(&request)).unwrap().number(Some(12_345)).unwrap()
+        });
     });
     c.bench_function("write a response", |b| {
         b.iter(|| {

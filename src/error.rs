@@ -325,7 +325,9 @@ pub enum ConnectError {
     Ended(Closed),
     /// The client's task is gone: its runtime was shut down, or it panicked, which is a fault of
     /// this library. Final.
-    #[error("the client's task has ended without a word: its runtime was shut down, or it panicked")]
+    #[error(
+        "the client's task has ended without a word: its runtime was shut down, or it panicked"
+    )]
     TaskEnded,
 }
 

@@ -37,7 +37,8 @@ async fn on_load(load: Load, ctx: Ctx<Arc<Seen>>) {
 /// Refused with more bytes than it has.
 #[derive(Serialize, Deserialize)]
 struct Tell {
-    a_field_that_is_missing_in_all_of_them_and_has_a_name_that_is_longer_than_the_question_itself: u8,
+    a_field_that_is_missing_in_all_of_them_and_has_a_name_that_is_longer_than_the_question_itself:
+        u8,
 }
 
 impl Request for Tell {

@@ -143,10 +143,9 @@ async fn a_master_cannot_break_its_client_with_a_number() {
     assert!(registered && resumed, "the script itself is good");
     for value in VALUES {
         for field in 0..Numbers::FIELDS {
-            for (first, then) in [
-                (Numbers::with(field, value), good()),
-                (good(), Numbers::with(field, value)),
-            ] {
+            for (first, then) in
+                [(Numbers::with(field, value), good()), (good(), Numbers::with(field, value))]
+            {
                 let (client, ..) = client_of(first, then).await;
                 // Whatever was agreed on is lived by for a while.
                 sleep(Duration::from_secs(3)).await;
@@ -196,8 +195,11 @@ async fn a_client_cannot_break_its_master_with_a_number() {
                     r#"{{"seq":{seq},"type":"heartbeat","data":{{"seq":{acked}}}}}"#
                 ))
                 .await;
-                peer.say(&format!(r#"{{"seq":{},"type":"tick_event","data":{{"n":1}}}}"#, of(4, "1")))
-                    .await;
+                peer.say(&format!(
+                    r#"{{"seq":{},"type":"tick_event","data":{{"n":1}}}}"#,
+                    of(4, "1")
+                ))
+                .await;
                 sleep(Duration::from_millis(10)).await;
                 peer.0.cable().cut();
                 let (ours, theirs) = memory::session_pair();

@@ -214,7 +214,8 @@ pub(super) fn malformed(fault: impl std::fmt::Display) -> Closed {
 impl Drop for Work {
     /// A driver that is dropped half-way, with its runtime, leaves nobody waiting.
     fn drop(&mut self) {
-        let how = if std::thread::panicking() { "panicked" } else { "was dropped with its runtime" };
+        let how =
+            if std::thread::panicking() { "panicked" } else { "was dropped with its runtime" };
         self.link.shared().conclude(Closed::lost(format!("The link's task {how}")));
     }
 }
