@@ -10,7 +10,7 @@ use thiserror::Error;
 use crate::close::{Closed, Reason};
 use crate::message::{Direction, Role, Since};
 use crate::version::VersionError;
-pub use crate::wire::{DecodeError, EncodeError, FrameError};
+pub use crate::wire::{DecodeError, EncodeError, FrameError, NameError, NumberError};
 
 /// What became of a request that has no answer because its link ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -246,11 +246,15 @@ pub enum ConfigError {
     /// Two handlers for one message type: register one.
     #[error("two handlers for {0}; register one")]
     DuplicateHandler(&'static str),
-    /// A message name that cannot stand on the wire.
-    #[error(
-        "{0:?} is no message name: 1 to 119 bytes without quote, backslash or control character"
-    )]
-    Name(&'static str),
+    /// A message name that cannot stand on the wire, or that carries its ending.
+    #[error("{0}")]
+    Name(NameError),
+    /// A method of the builder was called twice, and only one of them could count.
+    #[error("`{0}` was called twice; call it once")]
+    Twice(&'static str),
+    /// What a control does not have.
+    #[error("a control has no such thing: do not call `{0}`")]
+    NotOfControl(&'static str),
     /// A slave needs an id.
     #[error("a slave needs an id: call `.id(…)`")]
     MissingId,
@@ -266,7 +270,7 @@ pub enum ConfigError {
         fault: &'static str,
     },
     /// A limit or time that cannot work.
-    #[error("{name} must be {must}")]
+    #[error("`{name}` must be {must}")]
     Limit {
         /// The field of `Config`.
         name: &'static str,

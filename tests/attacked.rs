@@ -67,7 +67,7 @@ async fn a_request_that_crosses_the_close_takes_nothing_along() {
 async fn endless_times_are_no_panic() {
     let never = config(|config| config.heartbeat_interval = Duration::MAX);
     let error = Master::builder().config(never).build().unwrap_err();
-    assert_eq!(error.to_string(), "heartbeat_interval must be from 10 ms to a day");
+    assert_eq!(error.to_string(), "`heartbeat_interval` must be from 10 ms to a day");
     let endless = config(|config| {
         config.handshake_timeout = Duration::MAX;
         config.request_timeout = Duration::MAX;

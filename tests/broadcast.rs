@@ -85,7 +85,7 @@ async fn each_link_gets_it_once_under_its_own_number_and_in_order() {
 /// Who does not read is closed, by name of the fault, and holds up nobody.
 #[tokio::test(start_paused = true)]
 async fn a_link_that_does_not_read_holds_up_nobody() {
-    let config = config(|config| config.outbox = 64 * 1024);
+    let config = config(|config| (config.max_frame, config.outbox) = (64 * 1024, 64 * 1024));
     let master = Master::builder().config(config).build().unwrap();
     let mut all = many(&master, 5).await;
     let (_stuck, lame) = all.remove(2);

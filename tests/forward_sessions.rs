@@ -224,6 +224,7 @@ async fn events_are_handed_on_in_order_over_broken_sockets() {
 #[tokio::test(start_paused = true)]
 async fn a_target_that_takes_nothing_holds_nobody_up() {
     let limits = config(|config| {
+        config.max_frame = 16 * 1024;
         config.outbox = 16 * 1024;
         config.inbox = 16 * 1024;
     });
@@ -263,7 +264,7 @@ async fn a_target_that_takes_nothing_holds_nobody_up() {
 /// in order with what comes later.
 #[tokio::test(start_paused = true)]
 async fn a_target_that_comes_back_gets_what_waited_for_it() {
-    let limits = config(|config| config.outbox = 16 * 1024);
+    let limits = config(|config| (config.max_frame, config.outbox) = (16 * 1024, 16 * 1024));
     let master = master(limits.clone());
     let lines = Arc::<Lines>::default();
     let slave = dial(&master, slave()).await;

@@ -320,7 +320,7 @@ async fn what_cannot_work_is_an_error_before_anything_is_dialled() {
     assert_eq!(error, ConfigError::DuplicateHandler("echo"));
     let none = common::config(|config| config.outbox = 0);
     let error = Master::builder().config(none).build().unwrap_err();
-    assert_eq!(error.to_string(), "outbox must be from 8 KiB to 1 GiB");
+    assert_eq!(error.to_string(), "`outbox` must be from 8 KiB to 1 GiB");
 }
 
 #[tokio::test]

@@ -310,7 +310,7 @@ async fn a_link_that_ends_meanwhile_is_not_waited_for() {
 /// A peer that prepares again and again costs no more than its answers.
 #[tokio::test]
 async fn preparing_for_ever_costs_no_memory() {
-    let config = config(|config| config.outbox = 64 * 1024);
+    let config = config(|config| (config.max_frame, config.outbox) = (64 * 1024, 64 * 1024));
     let (mut raw, link) = raw_control(Master::builder().config(config)).await;
     // One request that is never answered keeps all the answers waiting.
     let _asked = started(link.request(&echo("never"))).await;

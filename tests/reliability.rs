@@ -230,7 +230,7 @@ async fn one_cancelled_of_a_hundred() {
 /// has taken nothing for two to three intervals the link ends with the reason.
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_never_reads_costs_the_outbox() {
-    let config = config(|config| config.outbox = 64 * 1024);
+    let config = config(|config| (config.max_frame, config.outbox) = (64 * 1024, 64 * 1024));
     let master = Master::builder().config(config).build().unwrap();
     let (mut peer, link) = Scripted::control(&master).await;
     let queued = Arc::new(AtomicUsize::new(0));
@@ -314,7 +314,7 @@ async fn requests_above_the_handlers_are_answered_busy() {
     for call in calls {
         outcomes.push(soon(call).await.unwrap().map_err(|error| error.to_string()));
     }
-    let busy = Err("busy: 3 requests are being handled".to_owned());
+    let busy = Err("busy: all 3 `handlers` are at work".to_owned());
     assert_eq!(outcomes, [Ok(Empty {}), Ok(Empty {}), Ok(Empty {}), busy]);
     // The link stays, and there is room again.
     pair.ours.request(&Sleep { ms: 1 }).await.unwrap();
@@ -333,7 +333,7 @@ async fn the_inbox_is_bounded() {
     }
     let handled = Arc::new(Mutex::new(0));
     let router = Router::shared(Arc::clone(&handled)).event(slow).request(on_echo);
-    let config = config(|config| config.inbox = 10_000);
+    let config = config(|config| (config.max_frame, config.inbox) = (10_000, 12_500));
     let pair = pair_of(Master::builder().router(router).config(config), slave()).await;
     let big = |n| Big { n, text: "x".repeat(1000) };
     for n in 0..9 {
@@ -355,7 +355,7 @@ async fn the_inbox_is_bounded() {
 /// A peer that asks and does not read the answers cannot make this side hold them.
 #[tokio::test(start_paused = true)]
 async fn answers_that_nobody_reads_are_bounded() {
-    let config = config(|config| config.outbox = 16 * 1024);
+    let config = config(|config| (config.max_frame, config.outbox) = (16 * 1024, 16 * 1024));
     let master = Master::builder().config(config).build().unwrap();
     let (mut peer, link) = Scripted::control(&master).await;
     let asking = async {
@@ -390,7 +390,7 @@ async fn close_does_not_wait_for_ever() {
 /// Row 25: both directions full, both sides busy with sending: neither waits for the other to read.
 #[tokio::test(start_paused = true)]
 async fn two_full_directions_still_move() {
-    let config = config(|config| config.outbox = 32 * 1024);
+    let config = config(|config| (config.max_frame, config.outbox) = (32 * 1024, 32 * 1024));
     let pair = pair_of(
         Master::builder().router(router()).config(config.clone()),
         slave().router(router()).config(config),

@@ -205,7 +205,7 @@ async fn a_lost_session_leaves_nothing_to_the_next() {
     use Doing::*;
     for doing in [Nothing, Asking, Answering, Sending, Crowding, Resuming] {
         let small = config(|config| {
-            config.outbox = 16 * 1024;
+            (config.max_frame, config.outbox) = (16 * 1024, 16 * 1024);
             config.requests_in_flight = 4;
         });
         let seen = Arc::new(Ticks::default());

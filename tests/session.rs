@@ -180,7 +180,7 @@ async fn a_closed_session_is_not_resumed() {
 #[tokio::test(start_paused = true)]
 async fn a_stream_larger_than_the_outbox_flows() {
     let up = Ticks::default();
-    let small = config(|config| config.outbox = 16 * 1024);
+    let small = config(|config| (config.max_frame, config.outbox) = (16 * 1024, 16 * 1024));
     let master = Master::builder().router(counting(&up)).config(small.clone()).build().unwrap();
     let world = World::new(master);
     let client = world.connect(slave().config(small)).await;

@@ -125,7 +125,7 @@ async fn the_time_of_a_request_passes_while_it_waits_for_its_turn() {
     for slots in [true, false] {
         let config = config(|config| {
             config.requests_in_flight = if slots { 2 } else { 100 };
-            config.outbox = 8 * 1024;
+            (config.max_frame, config.outbox) = (8 * 1024, 8 * 1024);
         });
         let master = Master::builder().router(router()).config(config);
         let place = Place::new(master.build().unwrap());

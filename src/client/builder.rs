@@ -31,7 +31,7 @@ pub struct ClientBuilder {
     agent: String,
     token: Option<Secret>,
     url: Option<String>,
-    routes: Result<Arc<Routes>, ConfigError>,
+    routes: Option<Result<Arc<Routes>, ConfigError>>,
     config: Config,
     versions: Versions,
     reconnect: Reconnect,
@@ -55,7 +55,7 @@ impl ClientBuilder {
             agent: concat!("seqlink/", env!("CARGO_PKG_VERSION")).to_owned(),
             token: None,
             url: None,
-            routes: Ok(Arc::default()),
+            routes: None,
             config: Config::default(),
             versions: Versions::default(),
             reconnect: Reconnect::default(),
@@ -96,7 +96,10 @@ impl ClientBuilder {
 
     /// The handlers of what the master sends. Without it every request is answered with an error.
     pub fn router<S>(mut self, router: Router<S>) -> Self {
-        self.routes = router.into_routes();
+        self.routes = Some(match self.routes {
+            None => router.into_routes(),
+            Some(_) => Err(ConfigError::Twice(".router(…)")),
+        });
         self
     }
 
@@ -229,6 +232,8 @@ impl ClientBuilder {
             (Role::Slave, Some(id)) => {
                 (Some(id), Some(self.name.unwrap_or_else(|| format!("slave {id}"))))
             }
+            _ if self.id.is_some() => return Err(ConfigError::NotOfControl(".id(…)")),
+            _ if self.name.is_some() => return Err(ConfigError::NotOfControl(".name(…)")),
             _ => (None, None),
         };
         let token = self.token.as_ref().map_or(0, |token| token.expose().len());
@@ -243,7 +248,7 @@ impl ClientBuilder {
             dial,
             sessions: self.sessions,
             registration: Registration { peer, token: self.token },
-            routes: self.routes?,
+            routes: self.routes.unwrap_or_else(|| Ok(Arc::default()))?,
             config: self.config,
             versions: self.versions,
             stop: CancellationToken::new(),

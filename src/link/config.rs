@@ -27,12 +27,13 @@ pub struct Config {
     pub disconnect_timeout: Duration,
     /// How long a closing link waits for the peer's close frame: 2 seconds.
     pub close_timeout: Duration,
-    /// Longest frame in bytes, either way: 1 MiB.
+    /// Longest frame in bytes, either way: 1 MiB. At most `outbox` and `inbox`.
     pub max_frame: usize,
     /// Most bytes that wait to be written: 1 MiB. Senders wait for room.
     pub outbox: usize,
     /// Most bytes of received requests and events whose handlers have not finished: 4 MiB. Above
-    /// it a request is answered `busy`, and an event ends the link.
+    /// it a request is answered `busy`, and an event ends the link. Each counts its length and
+    /// 256 bytes for what holds it.
     pub inbox: usize,
     /// Most requests of this side that wait for an answer: 1,024. Further callers wait. A time limit
     /// is noticed up to a microsecond late for each request that waits.
@@ -80,6 +81,8 @@ impl Config {
         must(size(self.max_frame), "max_frame", sizes)?;
         must(size(self.outbox), "outbox", sizes)?;
         must(size(self.inbox), "inbox", sizes)?;
+        must(self.max_frame <= self.outbox, "max_frame", "at most `outbox`, where it may wait")?;
+        must(self.max_frame <= self.inbox, "max_frame", "at most `inbox`, where it may wait")?;
         must(count(self.requests_in_flight), "requests_in_flight", counts)?;
         must(count(self.handlers), "handlers", counts)?;
         let beat = HEARTBEAT_INTERVALS.contains(&self.heartbeat_interval);

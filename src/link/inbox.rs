@@ -15,6 +15,10 @@ use super::{Link, MAX_ERROR, error_response};
 use crate::error::DecodeError;
 use crate::wire::Text;
 
+/// What it takes to hold a frame, besides its own bytes: its place, its name, and what the allocator
+/// adds. Many small ones would take several times what the limit says otherwise.
+const OVERHEAD: usize = 256;
+
 /// What was received and is not handled yet: running request handlers, and the queue of events.
 pub(crate) struct Inbox {
     /// The newest, which has not begun yet: most are done at their first poll and never get
@@ -23,7 +27,7 @@ pub(crate) struct Inbox {
     running: FuturesUnordered<Handling>,
     event: Option<Handling>,
     events: VecDeque<QueuedEvent>,
-    /// Bytes of all the frames above.
+    /// Bytes of all the frames above, each with [`OVERHEAD`].
     bytes: usize,
     /// Answers that wait and have no handler of the application's, and their bytes.
     answers: usize,
@@ -101,9 +105,9 @@ impl Inbox {
         }
     }
 
-    /// Bytes of received frames whose handlers have not finished.
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+    /// Whether a frame of `bytes` may come to what is held. One alone always may.
+    pub(crate) fn has_room(&self, bytes: usize, limit: usize) -> bool {
+        self.bytes == 0 || self.bytes + bytes + OVERHEAD <= limit
     }
 
     /// How many request handlers run.
@@ -125,7 +129,7 @@ impl Inbox {
 
     /// Takes a request's handler; `bytes` is the length of its frame.
     pub(super) fn add_request(&mut self, work: BoxFuture<'static, ()>, asked: Asked, bytes: usize) {
-        self.bytes += bytes;
+        self.bytes += bytes + OVERHEAD;
         self.add(Handling { work, held: Held::Request(bytes), asked: Some(asked) });
     }
 
@@ -160,7 +164,7 @@ impl Inbox {
         let Some(route) = routes.event(name) else { return Ok(()) };
         match catch_unwind(AssertUnwindSafe(|| (route.call)(link.clone(), data))) {
             Ok(Ok(work)) => {
-                self.bytes += bytes;
+                self.bytes += bytes + OVERHEAD;
                 self.event = Some(Handling { work, held: Held::Event(bytes), asked: None });
             }
             Ok(Err(error)) => return Err(error),
@@ -171,7 +175,7 @@ impl Inbox {
 
     /// Takes an event, to be handled after all that came before it.
     pub(crate) fn add_event(&mut self, name: &str, text: &Text, data: &str) {
-        self.bytes += text.len();
+        self.bytes += text.len() + OVERHEAD;
         let data = text.range_of(data);
         // The text is a part of the read buffer, all of which it would keep.
         self.events.push_back(QueuedEvent { text: text.detached(), name: name.into(), data });
@@ -192,7 +196,7 @@ impl Inbox {
         self.poll_any(cx, link, routes).map(|done| {
             let Some(Done { held, panicked }) = done else { return };
             match held {
-                Held::Request(bytes) | Held::Event(bytes) => self.bytes -= bytes,
+                Held::Request(bytes) | Held::Event(bytes) => self.bytes -= bytes + OVERHEAD,
                 Held::Answer(bytes) => {
                     self.answers -= 1;
                     self.waiting_bytes -= bytes;
@@ -241,7 +245,7 @@ impl Inbox {
         while self.event.is_none()
             && let Some(QueuedEvent { text, name, data }) = self.events.pop_front()
         {
-            self.bytes -= text.len();
+            self.bytes -= text.len() + OVERHEAD;
             if self.events.is_empty() {
                 self.events.shrink_to(16);
             }

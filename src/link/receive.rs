@@ -99,7 +99,7 @@ impl Work {
     fn no_room(&self, frame: &Frame<'_>, bytes: usize) -> Option<&'static str> {
         let config = self.link.shared().config();
         match frame.class() {
-            Class::Event(name) if self.inbox.bytes() + bytes > config.inbox => self
+            Class::Event(name) if !self.inbox.has_room(bytes, config.inbox) => self
                 .wants(name)
                 .then_some("The inbox is full: events come faster than they are handled"),
             Class::Request(_) if self.inbox.waiting_bytes() > config.outbox => {
@@ -248,8 +248,12 @@ impl Work {
         }
         let config = shared.config();
         let running = self.inbox.running();
-        if running >= config.handlers || self.inbox.bytes() + bytes > config.inbox {
-            return refused(format!("busy: {running} requests are being handled"));
+        // Short: where much is refused, these texts wait in as many bytes as the outbox has.
+        if running >= config.handlers {
+            return refused(format!("busy: all {running} `handlers` are at work"));
+        }
+        if !self.inbox.has_room(bytes, config.inbox) {
+            return refused(format!("busy: `inbox` of {} bytes is full", config.inbox));
         }
         let now = *self.now.get_or_insert_with(Instant::now);
         let deadline = now.checked_add(route.timeout.unwrap_or(config.request_timeout));
@@ -285,7 +289,7 @@ impl Work {
             self.inbox.add_event(name, text, frame.data);
             return Ok(None);
         } else {
-            tracing::debug!(name, from = %shared.peer().role, "ignored an event without a handler for it");
+            self.routes.warn_of_event(name, shared.peer());
         }
         shared.ignore_event();
         Ok(None)

@@ -1,8 +1,8 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::future::Future;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -14,7 +14,7 @@ use super::forward::{hand_on, relay};
 use crate::error::{ConfigError, DecodeError};
 use crate::handshake::Peer;
 use crate::message::{Direction, Event, Request};
-use crate::wire::{Draft, decode, is_name};
+use crate::wire::{Draft, check_name, decode};
 
 /// The handlers of one side, by message type, and the state that they share.
 ///
@@ -308,7 +308,12 @@ pub(crate) struct Routes {
     requests: HashMap<&'static str, RequestRoute, BuildHasherDefault<NameHasher>>,
     events: HashMap<&'static str, EventRoute, BuildHasherDefault<NameHasher>>,
     fault: Option<ConfigError>,
+    /// The events without a handler that were warned of; no more than [`MOST_WARNED`].
+    warned: Mutex<HashSet<Box<str>>>,
 }
+
+/// Names of events that are warned of: a peer may make up any number.
+const MOST_WARNED: usize = 32;
 
 impl Routes {
     pub(crate) fn request(&self, name: &str) -> Option<&RequestRoute> {
@@ -319,11 +324,27 @@ impl Routes {
         self.events.get(name)
     }
 
+    /// An event came that nobody handles: warns of it, once for each name.
+    pub(super) fn warn_of_event(&self, name: &str, from: &Peer) {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.len() >= MOST_WARNED || !warned.insert(name.into()) {
+            tracing::debug!(name = ?name, from = %from.role, "ignored an event");
+            return;
+        }
+        let last = warned.len() == MOST_WARNED;
+        drop(warned);
+        let from = from.role;
+        tracing::warn!(name = ?name, %from, "ignored an event: no handler takes it from this side");
+        if last {
+            tracing::warn!("further names of ignored events are not warned of");
+        }
+    }
+
     fn note(&mut self, name: &'static str, known: bool) {
         if known {
             self.fault.get_or_insert(ConfigError::DuplicateHandler(name));
-        } else if !is_name(name) {
-            self.fault.get_or_insert(ConfigError::Name(name));
+        } else if let Err(error) = check_name(name) {
+            self.fault.get_or_insert(ConfigError::Name(error));
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::wire::Dialect;
 /// Sets up a [`Master`].
 #[must_use = "a builder does nothing until `build`"]
 pub struct MasterBuilder {
-    routes: Result<Arc<Routes>, ConfigError>,
+    routes: Option<Result<Arc<Routes>, ConfigError>>,
     config: Config,
     versions: Versions,
     token: Option<Secret>,
@@ -31,7 +31,7 @@ pub struct MasterBuilder {
 impl MasterBuilder {
     pub(super) fn new() -> Self {
         Self {
-            routes: Ok(Arc::default()),
+            routes: None,
             config: Config::default(),
             versions: Versions::default(),
             token: None,
@@ -44,7 +44,10 @@ impl MasterBuilder {
     /// The handlers of what slaves and controls send. Without it every request is answered with
     /// an error.
     pub fn router<S>(mut self, router: Router<S>) -> Self {
-        self.routes = router.into_routes();
+        self.routes = Some(match self.routes {
+            None => router.into_routes(),
+            Some(_) => Err(ConfigError::Twice(".router(…)")),
+        });
         self
     }
 
@@ -116,7 +119,7 @@ impl MasterBuilder {
     pub fn build(self) -> Result<Master, ConfigError> {
         self.config.check()?;
         Ok(Master::new(Inner {
-            routes: self.routes?,
+            routes: self.routes.unwrap_or_else(|| Ok(Arc::default()))?,
             config: self.config,
             versions: self.versions,
             authenticate: gate(self.token, self.authenticate),

@@ -5,7 +5,7 @@ use bytes::{BufMut as _, BytesMut};
 use serde::Serialize;
 use thiserror::Error;
 
-use super::limits::is_name;
+use super::limits::{NameError, check_name};
 use super::nesting::{MAX_DEPTH, Nesting, too_deep};
 use super::text::Text;
 
@@ -53,9 +53,21 @@ pub enum EncodeError {
     /// The frame nests deeper than 64 levels.
     #[error("the message nests deeper than {MAX_DEPTH} levels")]
     TooDeep,
-    /// The name is empty, longer than 119 bytes, or needs escaping in JSON.
-    #[error("the message name is empty, too long, or has a quote, backslash or control character")]
-    Name,
+    /// A response has a field named `seq` or `error` on its outermost level, and the protocol
+    /// keeps these to itself: give it another name, with `#[serde(rename = "…")]` for instance.
+    #[error(
+        "the {name}_response has a field `{field}`, which is the protocol's own; give it another name"
+    )]
+    Reserved {
+        /// The field.
+        field: &'static str,
+        /// The message's name.
+        name: Box<str>,
+    },
+    /// The name is empty, longer than 119 bytes, needs escaping in JSON, or carries the ending that
+    /// the library adds.
+    #[error("{0}")]
+    Name(NameError),
 }
 
 /// Why a frame of this side cannot be numbered. It has taken no number, and the link ends: what was
@@ -120,7 +132,9 @@ impl Draft {
         buffer.extend_from_slice(BEFORE_SEQ);
         write_json(&mut buffer, &to)?;
         let body = buffer.len();
-        write_json(&mut buffer, data)?;
+        if let Some(field) = write_json(&mut buffer, data)? {
+            return Err(EncodeError::Reserved { field, name: name.into() });
+        }
         match &buffer[body..] {
             b"null" => buffer.truncate(body),
             [b'{', rest @ ..] => {
@@ -205,9 +219,7 @@ impl fmt::Debug for Draft {
 
 #[inline]
 fn head(name: &str, ending: &str) -> Result<Vec<u8>, EncodeError> {
-    if !is_name(name) {
-        return Err(EncodeError::Name);
-    }
+    check_name(name).map_err(EncodeError::Name)?;
     let mut buffer = Vec::with_capacity(USUAL);
     for part in [BEFORE_TYPE, name.as_bytes(), ending.as_bytes(), BEFORE_DATA] {
         buffer.extend_from_slice(part);
@@ -215,13 +227,17 @@ fn head(name: &str, ending: &str) -> Result<Vec<u8>, EncodeError> {
     Ok(buffer)
 }
 
-/// Writes the data of a frame, or a part of it, behind what is there.
-fn write_json(buffer: &mut Vec<u8>, data: &(impl Serialize + ?Sized)) -> Result<(), EncodeError> {
+/// Writes the data of a frame, or a part of it, behind what is there. Says which key it has that is
+/// the protocol's in a response.
+fn write_json(
+    buffer: &mut Vec<u8>,
+    data: &(impl Serialize + ?Sized),
+) -> Result<Option<&'static str>, EncodeError> {
     // The frame's own object is one level.
     let mut nesting = Nesting::new(MAX_DEPTH - 1);
     let mut writer = serde_json::Serializer::with_formatter(buffer, &mut nesting);
     data.serialize(&mut writer).map_err(|error| EncodeError::Json(Arc::new(error)))?;
-    if nesting.is_too_deep() { Err(EncodeError::TooDeep) } else { Ok(()) }
+    if nesting.is_too_deep() { Err(EncodeError::TooDeep) } else { Ok(nesting.reserved()) }
 }
 
 #[cfg(test)]
@@ -277,9 +293,9 @@ mod tests {
     fn what_is_no_message_is_refused() {
         assert!(matches!(Draft::request("a", &[1]), Err(EncodeError::NotAnObject)));
         assert!(matches!(Draft::response("a", 1, &"text"), Err(EncodeError::NotAnObject)));
-        assert!(matches!(Draft::request("", &Empty {}), Err(EncodeError::Name)));
-        assert!(matches!(Draft::request("a\"b", &Empty {}), Err(EncodeError::Name)));
-        assert!(matches!(Draft::request(&"x".repeat(120), &Empty {}), Err(EncodeError::Name)));
+        assert!(matches!(Draft::request("", &Empty {}), Err(EncodeError::Name(_))));
+        assert!(matches!(Draft::request("a\"b", &Empty {}), Err(EncodeError::Name(_))));
+        assert!(matches!(Draft::request(&"x".repeat(120), &Empty {}), Err(EncodeError::Name(_))));
         assert!(Draft::request(&"x".repeat(119), &Empty {}).is_ok());
         let deep = |n: usize| {
             let json = format!("{}{}", r#"{"a":"#.repeat(n - 1) + "{}", "}".repeat(n - 1));

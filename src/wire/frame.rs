@@ -206,7 +206,8 @@ impl fmt::Debug for Response<'_> {
     }
 }
 
-/// The object `data` without its key `seq`: a response's data as the handler gave it.
+/// The object `data` without the protocol's keys, which are `seq` and an `error` of `null`: a
+/// response's data as the handler gave it.
 pub fn without_seq(data: &str) -> serde_json::Result<Box<RawValue>> {
     // What is left is JSON if the whole is, and not otherwise.
     if let Some((_, rest)) = skim_response(data) {
@@ -229,7 +230,7 @@ impl<'de> Visitor<'de> for WithoutSeq {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<String, A::Error> {
         let mut text = String::from("{");
         while let Some((key, value)) = map.next_entry::<Key<'de>, &'de RawValue>()? {
-            if key.0 == "seq" {
+            if key.0 == "seq" || (key.0 == "error" && value.get() == "null") {
                 continue;
             }
             if text.len() > 1 {
@@ -360,6 +361,7 @@ mod tests {
             strip(r#"{"a":{"seq":1},"seq":3,"b\"":[1, 2]}"#),
             r#"{"a":{"seq":1},"b\"":[1, 2]}"#
         );
+        assert_eq!(strip(r#"{"seq":3,"error":null,"a":1}"#), r#"{"a":1}"#);
         assert_eq!(strip(r#"{"seq":3,"a":[1, {}]}"#), r#"{"a":[1, {}]}"#);
         assert_eq!(strip(r#"{"seq":3, "a":"\n"}"#), r#"{"a":"\n"}"#);
         for broken in [r#"{"seq":3,}"#, r#"{"seq":3,"a"}"#, r#"{"seq":3,"a":1}}"#, r#"{"seq":3"#] {

@@ -1,4 +1,7 @@
 use serde_json::error::Category;
+use thiserror::Error;
+
+use crate::close::cut;
 
 /// Longest message type in bytes, its `_request`, `_response` or `_event` included.
 pub const MAX_TYPE: usize = 128;
@@ -10,6 +13,43 @@ pub const MAX_NAME: usize = MAX_TYPE - "_response".len();
 /// of which JSON would escape.
 pub fn is_name(name: &str) -> bool {
     (1..=MAX_NAME).contains(&name.len()) && is_plain(name)
+}
+
+/// Why a name is none that this side may give to a message.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NameError {
+    /// It cannot stand on the wire.
+    #[error(
+        "{0:?} is no message name: 1 to 119 bytes without quote, backslash or control character"
+    )]
+    Invalid(Box<str>),
+    /// It has an ending already.
+    #[error("{name:?} is no message name: write it without `{ending}`, which is added")]
+    Ending {
+        /// The name.
+        name: Box<str>,
+        /// Its ending.
+        ending: &'static str,
+    },
+}
+
+/// Two of Clusterio's events that are named so, and have the ending twice on the wire.
+const CLUSTERIOS: [&str; 2] = ["master_connection_event", "player_event"];
+
+/// Whether this side may give a message this name. A peer's are looked at by [`is_name`] alone.
+pub(crate) fn check_name(name: &str) -> Result<(), NameError> {
+    if !is_name(name) {
+        return Err(NameError::Invalid(cut(name, MAX_TYPE).into()));
+    }
+    if CLUSTERIOS.contains(&name) {
+        return Ok(());
+    }
+    let endings = ["_request", "_response", "_event"];
+    match endings.into_iter().find(|ending| name.ends_with(ending)) {
+        Some(ending) => Err(NameError::Ending { name: name.into(), ending }),
+        None => Ok(()),
+    }
 }
 
 /// Whether JSON would escape no byte of `text`. All are looked at, many at once.

@@ -22,7 +22,8 @@ pub use handshake::{
     Account, Close, Continue, Heartbeat, Hello, Invalidate, Nothing, Ready, RegisterControl,
     RegisterSlave, Resume, Seconds,
 };
-pub use limits::{MAX_NAME, MAX_SEQ, MAX_TYPE, describe, is_name};
+pub(crate) use limits::check_name;
+pub use limits::{MAX_NAME, MAX_SEQ, MAX_TYPE, NameError, describe, is_name};
 pub use nesting::MAX_DEPTH;
 pub use text::Text;
 

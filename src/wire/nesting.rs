@@ -1,7 +1,10 @@
-//! How deep the objects and arrays of a frame are nested.
+//! What is noticed of a frame's data while it is written: how deep it nests, and which of the
+//! protocol's own keys it uses.
 
+use std::collections::BTreeMap;
 use std::io;
 
+use serde::de::IgnoredAny;
 use serde_json::ser::Formatter;
 
 /// Deepest nesting of objects and arrays in a frame; the frame's own object is the first level.
@@ -14,12 +17,23 @@ pub(super) struct Nesting {
     levels: usize,
     entered: usize,
     too_deep: bool,
+    /// What is written next is the key of the outermost object.
+    at_key: bool,
+    reserved: Option<&'static str>,
 }
+
+/// The keys of a response's data that are the protocol's.
+const RESERVED: [&str; 2] = ["seq", "error"];
 
 impl Nesting {
     /// For JSON of so many levels at most.
     pub(super) fn new(levels: usize) -> Self {
-        Self { levels, entered: 0, too_deep: false }
+        Self { levels, entered: 0, too_deep: false, at_key: false, reserved: None }
+    }
+
+    /// Which of the keys of a response that are the protocol's the outermost object has.
+    pub(super) fn reserved(&self) -> Option<&'static str> {
+        self.reserved
     }
 
     /// Whether there were more levels.
@@ -54,14 +68,50 @@ impl Formatter for &mut Nesting {
         writer.write_all(b"}")
     }
 
+    fn begin_object_key<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
+        self.at_key = self.entered == 1;
+        if first { Ok(()) } else { writer.write_all(b",") }
+    }
+
+    fn end_object_key<W: ?Sized + io::Write>(&mut self, _: &mut W) -> io::Result<()> {
+        self.at_key = false;
+        Ok(())
+    }
+
+    fn write_string_fragment<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        if self.at_key {
+            // None of them is escaped: all of it is one fragment, or the start of another key.
+            let reserved = RESERVED.into_iter().find(|key| *key == fragment);
+            self.reserved = self.reserved.or(reserved);
+        }
+        writer.write_all(fragment.as_bytes())
+    }
+
     fn write_raw_fragment<W: ?Sized + io::Write>(
         &mut self,
         writer: &mut W,
         fragment: &str,
     ) -> io::Result<()> {
         self.too_deep |= too_deep(fragment, self.levels.saturating_sub(self.entered));
+        if self.entered == 0 {
+            self.reserved = reserved_in(fragment);
+        }
         writer.write_all(fragment.as_bytes())
     }
+}
+
+/// The same of data that was JSON before.
+fn reserved_in(json: &str) -> Option<&'static str> {
+    let keys: BTreeMap<String, IgnoredAny> = serde_json::from_str(json).ok()?;
+    RESERVED.into_iter().find(|key| keys.contains_key(*key))
 }
 
 /// Whether `json` nests deeper than `levels`.

@@ -205,6 +205,7 @@ impl Shared {
     fn sendable(&self, name: &str, to: u64, response: Result<Draft, EncodeError>) -> Option<Draft> {
         let checked = response.and_then(|draft| self.fits(&draft).map(|()| draft));
         let draft = checked.or_else(|error| {
+            tracing::error!(name, %error, "an answer cannot be sent");
             let error = format!("The answer to {name}_request cannot be sent: {error}");
             error_response(name, to, &error)
         });
