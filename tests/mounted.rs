@@ -53,3 +53,21 @@ async fn a_master_is_one_route_of_an_axum_server() {
     let head = late.http(&raw::upgrade("/fleet/api/socket")).await;
     assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
 }
+
+/// What an application's own server hands on may come from any site's page too.
+#[tokio::test]
+async fn a_mounted_master_lets_no_page_in() {
+    let master = Master::builder().router(router()).build().unwrap();
+    let app = Router::new().route("/fleet/api/socket", get(link)).with_state(master);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+
+    let upgrade = raw::upgrade("/fleet/api/socket");
+    let mut page = Raw::tcp(address).await;
+    let foreign = upgrade.replace("\r\n\r\n", "\r\nOrigin: https://evil.test\r\n\r\n");
+    let head = page.http(&foreign).await;
+    assert!(head.starts_with("HTTP/1.1 403 "), "{head}");
+    let mut program = Raw::tcp(address).await;
+    assert!(program.http(&upgrade).await.starts_with("HTTP/1.1 101 "));
+}
