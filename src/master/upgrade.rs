@@ -1,7 +1,7 @@
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 
-use super::Master;
+use super::{Inner, Master};
 use crate::transport::websocket;
 
 impl Master {
@@ -11,14 +11,26 @@ impl Master {
     ///
     /// A request that is no WebSocket upgrade gets an HTTP error that says what was expected; one
     /// that comes after [`shutdown`](Self::shutdown) gets a 503.
+    ///
+    /// A page's request gets a 403 unless its `Origin` was allowed
+    /// ([`allow_origin`](crate::MasterBuilder::allow_origin)). Whether the server listens on a loopback
+    /// address only is not known here: the `Host` is looked at where names were given with
+    /// [`allow_host`](crate::MasterBuilder::allow_host), and to give some is the right thing for
+    /// such a server.
     pub fn upgrade<B>(&self, request: &mut Request<B>) -> Response<String> {
         if self.inner.stop.is_cancelled() {
             let mut response = Response::new("This master has shut down.\n".to_owned());
             *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
             return response;
         }
-        let (response, dialect) = websocket::switch(request, self.inner.dialect);
-        let Some(dialect) = dialect else { return response };
+        let Inner { dialect, admission, .. } = &*self.inner;
+        let (response, dialect) = match websocket::switch(request, *dialect, admission) {
+            Ok(accepted) => accepted,
+            Err(refusal) => {
+                tracing::info!(error = %refusal.error, "a request came to no link");
+                return refusal.response();
+            }
+        };
         let upgraded = hyper::upgrade::on(request);
         let master = self.clone();
         self.inner.doors.spawn(async move {
