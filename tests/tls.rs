@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use common::*;
 use seqlink::transport::websocket::WebSocket;
-use seqlink::{Client, Link, Master};
+use seqlink::{AcceptError, Client, Link, Master};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -79,7 +80,43 @@ async fn works(client: Client, link: Link) {
 #[tokio::test]
 async fn a_tls_stream_becomes_a_link_as_the_readme_says() {
     let master = Master::builder().router(router()).build().unwrap();
-    let (client, link) =
-        linked(&master, async |master, stream| master.attach_upgraded(stream).await.unwrap()).await;
+    let accept = async |master: Master, stream| master.accept(stream).await.unwrap();
+    let (client, link) = linked(&master, accept).await;
     works(client, link).await;
+}
+
+#[tokio::test]
+async fn a_tls_stream_becomes_a_transport_first() {
+    let master = Master::builder().router(router()).build().unwrap();
+    let accept = async |master: Master, stream| {
+        let socket = WebSocket::accept(stream, 1 << 20).await.unwrap();
+        master.attach(socket).await.unwrap()
+    };
+    let (client, link) = linked(&master, accept).await;
+    works(client, link).await;
+}
+
+/// TLS makes no difference to who may come.
+#[tokio::test]
+async fn a_page_is_refused_over_tls_too() {
+    let master = Master::builder().build().unwrap();
+    let (acceptor, connector) = tls();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let page = async {
+        let mut stream = dial(address, connector).await.unwrap();
+        let request = raw::upgrade("/api/socket");
+        let request = request.replace("\r\n\r\n", "\r\nOrigin: https://evil.test\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    let serving = async {
+        let (stream, _) = listener.accept().await.unwrap();
+        master.accept(acceptor.accept(stream).await.unwrap()).await
+    };
+    let (answer, accepted) = tokio::join!(page, serving);
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    assert!(matches!(accepted, Err(AcceptError::Origin(_))), "{accepted:?}");
 }

@@ -77,6 +77,75 @@ impl Master {
     /// Whether other machines reach the stream's listener is not known here: the `Host` is looked at
     /// where names were given with [`allow_host`](crate::MasterBuilder::allow_host).
     ///
+    /// # Example
+    ///
+    /// TLS with tokio-rustls, on both ends:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use seqlink::transport::websocket::WebSocket;
+    /// use seqlink::{Control, Master};
+    /// use tokio::net::{TcpListener, TcpStream};
+    /// use tokio_rustls::rustls::pki_types::ServerName;
+    /// use tokio_rustls::{TlsAcceptor, TlsConnector};
+    ///
+    /// # use std::sync::Arc;
+    /// # use tokio_rustls::rustls::crypto::ring;
+    /// # use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    /// # use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let signed = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
+    /// # let certificate: CertificateDer<'static> = signed.cert.into();
+    /// # let key = PrivateKeyDer::try_from(signed.signing_key.serialize_der())?;
+    /// # let mut roots = RootCertStore::empty();
+    /// # roots.add(certificate.clone())?;
+    /// # let provider = Arc::new(ring::default_provider());
+    /// # let server_config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+    /// #     .with_safe_default_protocol_versions()?
+    /// #     .with_no_client_auth()
+    /// #     .with_single_cert(vec![certificate], key)?;
+    /// # let client_config = ClientConfig::builder_with_provider(provider)
+    /// #     .with_safe_default_protocol_versions()?
+    /// #     .with_root_certificates(roots)
+    /// #     .with_no_client_auth();
+    /// let acceptor = TlsAcceptor::from(Arc::new(server_config));
+    /// let master = Master::builder().allow_host("fleet.example.org").build()?;
+    /// let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// let address = listener.local_addr()?;
+    /// let serving = master.clone();
+    /// tokio::spawn(async move {
+    ///     while let Ok((stream, _)) = listener.accept().await {
+    ///         let (acceptor, master) = (acceptor.clone(), serving.clone());
+    ///         // A task for each, and a time limit: a slow client holds up nobody.
+    ///         tokio::spawn(async move {
+    ///             let encrypting = acceptor.accept(stream);
+    ///             let encrypted = tokio::time::timeout(Duration::from_secs(5), encrypting).await;
+    ///             let Ok(Ok(stream)) = encrypted else { return };
+    ///             if let Err(error) = master.accept(stream).await {
+    ///                 eprintln!("a connection came to no link: {error}");
+    ///             }
+    ///         });
+    ///     }
+    /// });
+    ///
+    /// let connector = TlsConnector::from(Arc::new(client_config));
+    /// let dial = move || {
+    ///     let connector = connector.clone();
+    ///     async move {
+    ///         let stream = TcpStream::connect(address).await?;
+    ///         let name = ServerName::try_from("localhost").map_err(std::io::Error::other)?;
+    ///         let stream = connector.connect(name, stream).await?;
+    ///         WebSocket::connect(stream, "ws://fleet.example.org/", 1 << 20, true).await
+    ///     }
+    /// };
+    /// let control = Control::builder().connect_by(dial).await?;
+    /// assert_eq!(master.controls().len(), 1);
+    /// control.close("done").await;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// Why there is no link; the client has been told.
