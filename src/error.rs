@@ -1,10 +1,13 @@
 //! Errors, one type per operation. Each variant says who caused it and what to do now.
 
+mod accept;
+
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use accept::AcceptError;
 use thiserror::Error;
 
 use crate::close::{Closed, Reason};
@@ -269,6 +272,15 @@ pub enum ConfigError {
         /// What is wrong with it.
         fault: &'static str,
     },
+    /// What no browser sends as the origin of a page.
+    #[error(
+        "{0:?} is no origin of one site's pages: write it as browsers send it, scheme://host[:port] in lower case, \
+         without a path and without the scheme's own port"
+    )]
+    Origin(Box<str>),
+    /// What cannot stand in a `Host` header.
+    #[error("{0:?} is no host: a name in ASCII, or an address, IPv6 in brackets")]
+    Host(Box<str>),
     /// A limit or time that cannot work.
     #[error("`{name}` must be {must}")]
     Limit {
@@ -294,10 +306,9 @@ pub enum ConnectError {
         /// The operating system's word.
         error: Arc<io::Error>,
     },
-    /// The server at the address refuses the WebSocket; most often the path is wrong.
-    #[error(
-        "the server at {address} answers the upgrade with HTTP {status}; the path must end in /api/socket of a master"
-    )]
+    /// The server at the address refuses the WebSocket; most often the path is wrong, or with 403
+    /// the name by which the address calls the master.
+    #[error("the server at {address} answers the upgrade with HTTP {status}; {}", hint(*status))]
     Http {
         /// The address that was dialled.
         address: Box<str>,
@@ -333,6 +344,14 @@ pub enum ConnectError {
         "the client's task has ended without a word: its runtime was shut down, or it panicked"
     )]
     TaskEnded,
+}
+
+/// What most often helps against this answer to an upgrade.
+fn hint(status: u16) -> &'static str {
+    match status {
+        403 => "a master lets in only who calls it by a name of its own (allow_host, --allow-host)",
+        _ => "the path must end in /api/socket of a master",
+    }
 }
 
 impl ConnectError {

@@ -94,8 +94,8 @@ pub mod wire;
 pub use client::{Client, ClientBuilder, Control, Reconnect, Slave, Stopped};
 pub use close::{CloseCode, Closed, ClosedBy, Reason};
 pub use error::{
-    ConfigError, ConnectError, Delivery, EventError, HandshakeError, RemoteError, RequestError,
-    SendError,
+    AcceptError, ConfigError, ConnectError, Delivery, EventError, HandshakeError, RemoteError,
+    RequestError, SendError,
 };
 pub use handshake::{Peer, Registration};
 pub use link::{Config, Ctx, Ignored, Link, LinkState, Router, States};

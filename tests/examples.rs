@@ -4,7 +4,7 @@
 mod programs;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 
 use programs::cable::Cable;
 use programs::{Master, Program, eventually, example, games_file, lines, run};
@@ -42,7 +42,11 @@ fn a_tour_that_does_not_reach_its_end_is_a_failure() {
 #[test]
 fn every_example_explains_itself() {
     let cases: [(&str, &[&str], &[&str]); 7] = [
-        ("master", &[], &["run commands on its slaves: set a token"]),
+        (
+            "master",
+            &[],
+            &["run commands on its slaves: set a token", "--allow-origin", "--allow-host"],
+        ),
         ("slave", &[], &["--once"]),
         ("control", &[], &["play", "--json"]),
         ("control", &["call"], &["go past the queue", "without a token", "exit code 1"]),
@@ -320,6 +324,45 @@ fn a_node_that_is_away_is_shown_with_the_time_it_has_left() {
     });
 }
 
+/// The first line of a master's answer to a request for a WebSocket with these lines.
+fn upgrade(master: &Master, lines: &str) -> String {
+    let mut socket = TcpStream::connect(address(master)).unwrap();
+    let head = "GET /api/socket HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
+    socket.write_all(format!("{head}{lines}\r\n").as_bytes()).unwrap();
+    let mut line = String::new();
+    BufReader::new(socket).read_line(&mut line).unwrap();
+    line
+}
+
+#[test]
+fn a_master_says_which_page_it_refused_and_what_to_set() {
+    let master = Master::start(&[]);
+    let page = "Host: localhost\r\nOrigin: http://\x1b[31mevil.test\u{9b}\r\n";
+    // Bytes that no HTTP header may have are no request.
+    assert!(upgrade(&master, page).starts_with("HTTP/1.1 400 "));
+    let page = format!("Host: localhost\r\nOrigin: \"\u{9b}31m{}\r\n", "x".repeat(9000));
+    assert!(upgrade(&master, &page).starts_with("HTTP/1.1 403 "));
+    master.program.says("--allow-origin");
+    let line = upgrade(&master, "Host: evil.test\r\n");
+    assert!(line.starts_with("HTTP/1.1 403 "), "{line}");
+    master.program.says("--allow-host");
+    let said = master.program.err();
+    assert!(said.contains(r#""\"\xc2\x9b31mxxx"#) && said.contains("xxx\"…"), "{said}");
+    assert!(said.contains(r#"the Host "evil.test""#), "{said}");
+    assert!(said.lines().all(|line| line.len() < 400), "{said}");
+
+    let page = "Host: fleet.test:80\r\nOrigin: https://panel.test\r\n";
+    let ours = ["--allow-origin", "https://panel.test", "--allow-host", "fleet.test"];
+    let also = ["--allow-origin", "https://other.test", "--allow-host", "other.test"];
+    for (arguments, status) in
+        [(&[&ours[..], &also].concat()[..], 101), (&ours[2..], 403), (&ours[..2], 403)]
+    {
+        let line = upgrade(&Master::start(arguments), page);
+        assert!(line.starts_with(&format!("HTTP/1.1 {status} ")), "{arguments:?}: {line}");
+    }
+}
+
 #[test]
 fn a_master_says_what_is_wrong_with_its_arguments() {
     let refused = |arguments: &[&str], code: i32, help: &str| {
@@ -333,6 +376,8 @@ fn a_master_says_what_is_wrong_with_its_arguments() {
     refused(&["--heartbeat-interval", "0"], 1, "heartbeat_interval");
     refused(&["--dialect", "address"], 2, "plain, session");
     refused(&["--token", "a", "--auth-secret-file", "b"], 2, "cannot be used with");
+    refused(&["--allow-origin", "null"], 1, "scheme://host[:port]");
+    refused(&["--allow-host", "http://fleet.test"], 1, "is no host");
     if cfg!(feature = "clusterio-tokens") {
         refused(&["--auth-secret-file", "no such file"], 1, "no such file: ");
         let short = programs::path("short-secret");

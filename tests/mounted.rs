@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::net::SocketAddr;
+
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::routing::get;
@@ -52,4 +54,61 @@ async fn a_master_is_one_route_of_an_axum_server() {
     let mut late = Raw::tcp(address).await;
     let head = late.http(&raw::upgrade("/fleet/api/socket")).await;
     assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+}
+
+/// A server with a master below `/fleet/`.
+async fn mounted(master: Master) -> SocketAddr {
+    let app = Router::new().route("/fleet/api/socket", get(link)).with_state(master);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    address
+}
+
+/// The status of the answer to a request with these lines for `Host` and `Origin`; a 403 must say
+/// which `rule` it is for.
+async fn status(address: SocketAddr, lines: &str, rule: &str) -> u16 {
+    let request = raw::upgrade("/fleet/api/socket").replace("Host: localhost\r\n", lines);
+    let mut raw = Raw::tcp(address).await;
+    let head =
+        raw.http(&request.replace("Connection: Upgrade", "Connection: close, Upgrade")).await;
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    if status == 403 {
+        let text = raw.rest().await;
+        assert!(text.contains(rule) && text.ends_with('\n'), "{lines}: {text}");
+        assert!(head.contains("content-type: text/plain"), "{head}");
+    }
+    status
+}
+
+/// What an application's own server hands on may come from any site's page too.
+#[tokio::test]
+async fn a_mounted_master_lets_no_page_in() {
+    let address = mounted(Master::builder().router(router()).build().unwrap()).await;
+    assert_eq!(status(address, "Host: any.test\r\n", "").await, 101);
+    let foreign = "Host: any.test\r\nOrigin: https://any.test\r\n";
+    assert_eq!(status(address, foreign, "allow_origin").await, 403);
+}
+
+#[tokio::test]
+async fn a_mounted_master_lets_in_whom_it_allows() {
+    let master = Master::builder().allow_origin("https://panel.test").allow_host("fleet.test");
+    let address = mounted(master.build().unwrap()).await;
+    for lines in [
+        "Host: Fleet.test.:80\r\n",
+        "Host: localhost\r\n",
+        "Host: fleet.test\r\nOrigin: https://panel.test\r\n",
+    ] {
+        assert_eq!(status(address, lines, "").await, 101, "{lines}");
+    }
+    for (lines, rule) in [
+        ("Host: evil.test\r\n", "allow_host"),
+        ("", "allow_host"),
+        ("Host: fleet.test\r\nHost: fleet.test\r\n", "allow_host"),
+        ("Host: evil.test\r\nOrigin: https://panel.test\r\n", "allow_host"),
+        ("Host: fleet.test\r\nOrigin: http://panel.test\r\n", "allow_origin"),
+        ("Host: fleet.test\r\nOrigin: null\r\n", "allow_origin"),
+    ] {
+        assert_eq!(status(address, lines, rule).await, 403, "{lines}");
+    }
 }

@@ -1,4 +1,5 @@
-//! Who is let in by a master: whoever has the shared token, or a token of Clusterio's.
+//! Who is let in by a master: whoever has the shared token, or a token of Clusterio's; and which
+//! pages in browsers.
 
 use std::path::PathBuf;
 
@@ -20,6 +21,15 @@ pub(crate) struct Gate {
     /// `--features clusterio-tokens`.
     #[arg(long, value_name = "FILE", conflicts_with = "token")]
     auth_secret_file: Option<PathBuf>,
+    /// Let pages of this origin in, as browsers write it: https://panel.example.org. May be given
+    /// several times; every other page is refused, whatever its token.
+    #[arg(long, value_name = "ORIGIN")]
+    allow_origin: Vec<String>,
+    /// A name or address by which clients may call this master in their `Host` header, besides
+    /// localhost and loopback addresses. May be given several times; then, and on a loopback address
+    /// anyway, others are refused.
+    #[arg(long, value_name = "NAME")]
+    allow_host: Vec<String>,
 }
 
 impl Gate {
@@ -30,6 +40,8 @@ impl Gate {
 
     /// Sets `master` up to ask for it.
     pub(crate) fn guard(self, master: MasterBuilder) -> Result<MasterBuilder, Failure> {
+        let master = self.allow_origin.iter().fold(master, MasterBuilder::allow_origin);
+        let master = self.allow_host.iter().fold(master, MasterBuilder::allow_host);
         if let Some(file) = self.auth_secret_file {
             return ask_for_clusterio_tokens(master, &file);
         }

@@ -185,8 +185,9 @@ impl ClientBuilder {
     }
 
     /// As [`connect`](Self::connect), over transports that `dial` brings instead of a WebSocket to
-    /// [`url`](Self::url): for tests with [`memory`](crate::transport::memory) of what a program
-    /// does when its client comes back.
+    /// [`url`](Self::url): for TLS streams and tunnels with
+    /// [`WebSocket::connect`](crate::transport::websocket::WebSocket::connect), and for tests with
+    /// [`memory`](crate::transport::memory) of what a program does when its client comes back.
     ///
     /// # Errors and cancel safety
     ///

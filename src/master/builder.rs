@@ -13,6 +13,7 @@ use crate::error::ConfigError;
 use crate::handshake::{Authenticate, Registration};
 use crate::link::{Config, Router, Routes};
 use crate::secret::Secret;
+use crate::transport::websocket::Admission;
 use crate::version::Versions;
 use crate::wire::Dialect;
 
@@ -25,6 +26,7 @@ pub struct MasterBuilder {
     token: Option<Secret>,
     authenticate: Option<Authenticate>,
     dialect: Dialect,
+    admission: Result<Admission, ConfigError>,
     on_change: Option<OnChange>,
 }
 
@@ -37,6 +39,7 @@ impl MasterBuilder {
             token: None,
             authenticate: None,
             dialect: Dialect::PLAIN,
+            admission: Ok(Admission::default()),
             on_change: None,
         }
     }
@@ -76,6 +79,39 @@ impl MasterBuilder {
     /// `/session/api/socket` speak what their name says.
     pub fn dialect(mut self, dialect: Dialect) -> Self {
         self.dialect = dialect;
+        self
+    }
+
+    /// Lets pages of this origin in, such as `https://panel.example.org`: the scheme, the host and,
+    /// where it is not the scheme's own, the port, in lower case as a browser sends it in `Origin`.
+    /// May be called several times.
+    ///
+    /// Requests with any other `Origin` get a 403: a browser lets every page of every site open a
+    /// WebSocket to whatever the machine can reach, and such a page could do all that a control or
+    /// a slave can. Programs send no `Origin`, but for a few WebSocket clients that can be told not to.
+    /// This is no substitute for a [`token`](Self::token): programs can send what they like.
+    pub fn allow_origin(mut self, origin: impl AsRef<str>) -> Self {
+        let allow = |mut admission: Admission| {
+            admission.allow_origin(origin.as_ref())?;
+            Ok(admission)
+        };
+        self.admission = self.admission.and_then(allow);
+        self
+    }
+
+    /// A name, or an address, that clients may call this master by in `Host`, besides `localhost`
+    /// and loopback addresses. Ports, upper case and a dot at the end do not matter; IPv6 addresses
+    /// stand in brackets. May be called several times.
+    ///
+    /// Once a name is given, a request with another `Host`, without one or with two gets a 403. On a
+    /// listener of a loopback address that holds without any name given, because only a page whose
+    /// site has made its own name stand for this machine (DNS rebinding) would ask there by another.
+    pub fn allow_host(mut self, host: impl AsRef<str>) -> Self {
+        let allow = |mut admission: Admission| {
+            admission.allow_host(host.as_ref())?;
+            Ok(admission)
+        };
+        self.admission = self.admission.and_then(allow);
         self
     }
 
@@ -124,6 +160,7 @@ impl MasterBuilder {
             versions: self.versions,
             authenticate: gate(self.token, self.authenticate),
             dialect: self.dialect,
+            admission: self.admission?,
             sessions: Mutex::default(),
             registry: Mutex::new(Registry::default()),
             announcing: Mutex::new(()),

@@ -1,5 +1,6 @@
 //! The server: accepts links, knows its slaves by id and its controls, and ends them all.
 
+mod accept;
 mod builder;
 mod registry;
 mod sessions;
@@ -7,13 +8,10 @@ mod sessions;
 mod upgrade;
 
 use std::fmt;
-use std::io;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -28,20 +26,20 @@ use crate::link::{Config, Driver, Link, Resumption, Routes, Unrecoverable};
 use crate::message::Role;
 use crate::secret::Secret;
 use crate::transport::Transport;
-use crate::transport::websocket::{self, Stream, WebSocket};
+use crate::transport::websocket::{Admission, Stream, WebSocket};
 use crate::version::Versions;
 use crate::wire::Dialect;
-
-/// How long a listener that cannot accept waits before it tries again.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A master. Cheap to clone; all clones are the same master.
 ///
 /// # Behaviour
 ///
-/// - A master without a listener works too: hand it connections with
-///   [`attach`](Self::attach), [`attach_upgraded`](Self::attach_upgraded) or, with the feature
-///   `hyper`, `upgrade`.
+/// - A master without a listener works too: hand it byte streams with [`accept`](Self::accept) or,
+///   with the feature `hyper`, requests of your own HTTP server with `upgrade`; and what is a
+///   WebSocket already with [`attach`](Self::attach) or [`attach_upgraded`](Self::attach_upgraded).
+/// - Pages in browsers are refused on all of these ways where there is a request to look at, unless
+///   [`allow_origin`](MasterBuilder::allow_origin) lets them in; so is who calls it by a foreign
+///   name, where [`allow_host`](MasterBuilder::allow_host) or a loopback listener says which are its own.
 /// - Two slaves with one id: the newer link wins. The older is closed with
 ///   `Registered from another connection`, and the newer does not wait for its answer.
 /// - The master lives until [`shutdown`](Self::shutdown), also when every clone is dropped.
@@ -55,6 +53,7 @@ struct Inner {
     config: Config,
     versions: Versions,
     authenticate: Option<Authenticate>,
+    admission: Admission,
     /// What is spoken where neither path nor header ask for another.
     dialect: Dialect,
     registry: Mutex<Registry>,
@@ -92,65 +91,11 @@ impl Master {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Listens on `address` and accepts links from now on; port 0 picks a free one. Says the
-    /// address that it listens on. May be called for several addresses.
-    ///
-    /// The endpoint is `/api/socket`; other paths get an HTTP error that says so. Each connection
-    /// has [`Config::handshake_timeout`] to come to `ready`.
-    ///
-    /// # Errors
-    ///
-    /// The operating system's, when it does not let us listen there; and one after
-    /// [`shutdown`](Self::shutdown).
-    pub async fn listen(&self, address: impl ToSocketAddrs) -> io::Result<SocketAddr> {
-        if self.inner.stop.is_cancelled() {
-            return Err(io::Error::other("this master has shut down"));
-        }
-        let listener = websocket::listen(address).await?;
-        let local = listener.local_addr()?;
-        let master = self.clone();
-        self.inner.doors.spawn(async move {
-            let stop = master.inner.stop.clone();
-            stop.run_until_cancelled(master.accept(listener)).await;
-        });
-        Ok(local)
-    }
-
-    async fn accept(&self, listener: TcpListener) {
-        loop {
-            match listener.accept().await {
-                Ok((stream, from)) => {
-                    let master = self.clone();
-                    self.inner.doors.spawn(async move {
-                        if let Err(error) = master.open(stream).await {
-                            tracing::info!(%from, %error, "a connection came to no link");
-                        }
-                    });
-                }
-                Err(error) => {
-                    // Most often there are no file descriptors left: let some go.
-                    tracing::error!(%error, "cannot accept, trying again");
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-    }
-
-    /// The upgrade and the handshake of a connection, in one time limit.
-    async fn open(&self, stream: TcpStream) -> Result<(), OpenError> {
-        let deadline = self.inner.config.handshake_deadline();
-        stream.set_nodelay(true).map_err(OpenError::Io)?;
-        let Inner { config, dialect, stop, .. } = &*self.inner;
-        let upgrade = websocket::accept(stream, config.max_frame, *dialect);
-        let upgrade = stop.run_until_cancelled(timeout_at(deadline, upgrade));
-        let upgraded = upgrade.await.ok_or(OpenError::Shutdown)?;
-        let (socket, dialect) = upgraded.map_err(|_| OpenError::Slow)??;
-        self.attach_until(Box::new(socket), dialect, deadline).await?;
-        Ok(())
-    }
-
     /// Takes a transport as a master's end of a new link: makes the handshake, then runs the link
     /// on a task of its own.
+    ///
+    /// There is no request to look at any more: whoever made a WebSocket of one must have refused
+    /// foreign pages, as [`WebSocket::accept`] does.
     ///
     /// # Errors
     ///
@@ -166,7 +111,11 @@ impl Master {
     }
 
     /// The same for a byte stream on which an application's own HTTP server has already made the
-    /// upgrade to a WebSocket.
+    /// upgrade to a WebSocket. A stream on which nothing has been read yet, such as a fresh TLS
+    /// stream, is for [`accept`](Self::accept).
+    ///
+    /// As for `attach`, refusing foreign pages was up to that server: any page can send it such a
+    /// request, and says its own `Origin` in it.
     ///
     /// # Errors and cancel safety
     ///
@@ -362,21 +311,6 @@ impl Master {
     fn sessions<T>(&self, act: impl FnOnce(&mut Sessions) -> T) -> T {
         act(&mut self.inner.sessions.lock().unwrap_or_else(PoisonError::into_inner))
     }
-}
-
-/// Why a connection came to no link, for the log.
-#[derive(Debug, thiserror::Error)]
-enum OpenError {
-    #[error("{0}")]
-    Io(io::Error),
-    #[error("the upgrade to a WebSocket took too long")]
-    Slow,
-    #[error("the master shuts down")]
-    Shutdown,
-    #[error("{0}")]
-    Upgrade(#[from] websocket::UpgradeError),
-    #[error("{0}")]
-    Handshake(#[from] HandshakeError),
 }
 
 /// A link's membership. It ends with the link's task, however that ends.

@@ -351,7 +351,7 @@ async def no_upgrade(world):
     host, port = re.fullmatch(r"ws://(.*):(\d+)/", world.url).groups()
     async with asyncio.timeout(LIMIT):
         reader, writer = await asyncio.open_connection(host, int(port))
-        writer.write(b"GET /api/socket HTTP/1.1\r\nHost: here\r\n\r\n")
+        writer.write(b"GET /api/socket HTTP/1.1\r\nHost: localhost\r\n\r\n")
         answer = (await reader.read()).decode().lower()
         writer.close()
     starts(answer, "http/1.1 426 ", "answer")

@@ -1,6 +1,8 @@
 //! A WebSocket as a transport. The only place that knows which WebSocket library it is, but for the
 //! string inside [`Text`].
 
+mod address;
+mod admission;
 mod frames;
 mod metered;
 mod pace;
@@ -25,14 +27,16 @@ use tokio_tungstenite::tungstenite::{self, Error, Message, error::ProtocolError}
 
 use super::{Incoming, Outgoing, Traffic, Transport, TransportError};
 use crate::close::{CloseCode, Reason};
-use crate::error::WebSocketFault;
+use crate::error::{AcceptError, WebSocketFault};
 use crate::wire::{Dialect, Text};
+pub(crate) use address::Address;
+pub(crate) use admission::Admission;
 use metered::Metered;
 use pace::{Pace, SMALLEST};
 use polled::{Polled, pending};
 #[cfg(feature = "hyper")]
 pub(crate) use upgrade::switch;
-pub(crate) use upgrade::{Address, UpgradeError, accept, connect, dial, listen};
+pub(crate) use upgrade::{UpgradeError, accept, connect, dial, listen};
 
 /// What is gathered before the socket is written to.
 const WRITE_BUFFER: usize = 16 * 1024;
@@ -106,14 +110,22 @@ impl<S: Stream> WebSocket<S> {
 
     /// Makes the upgrade as the server, over a byte stream that the application has accepted
     /// itself. A client that asks for this library's sessions gets them. For
-    /// [`Master::attach`](crate::Master::attach).
+    /// [`Master::attach`](crate::Master::attach); [`Master::accept`](crate::Master::accept) does
+    /// both at once, in the master's time limit and by its rules.
+    ///
+    /// No page in a browser is let in: a request with an `Origin` is answered 403, whatever a master
+    /// allows. Any `Host` will do.
     ///
     /// # Errors
     ///
     /// The stream's, and the refusal of what was no upgrade; the client has been told.
     pub async fn accept(stream: S, max_frame: usize) -> io::Result<Self> {
-        let accepted = upgrade::accept(stream, max_frame, Dialect::PLAIN).await;
-        let (mut socket, dialect) = accepted.map_err(into_io)?;
+        let strict = Admission::default();
+        let accepted = upgrade::accept(stream, max_frame, Dialect::PLAIN, &strict).await;
+        let (mut socket, dialect) = accepted.map_err(|error| match error {
+            AcceptError::Io(error) => io::Error::new(error.kind(), error),
+            other => io::Error::other(other),
+        })?;
         socket.extended = dialect == Dialect::SEQLINK;
         Ok(socket)
     }

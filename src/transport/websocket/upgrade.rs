@@ -9,20 +9,25 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, ToSocketAddrs, lookup_host};
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::handshake::machine::TryParse as _;
-use tokio_tungstenite::tungstenite::handshake::server::{create_response, write_response};
-use tokio_tungstenite::tungstenite::http::{
-    HeaderMap, HeaderValue, Request, Response, StatusCode, Uri,
+use tokio_tungstenite::tungstenite::handshake::server::{
+    create_response_with_body, write_response,
 };
+#[cfg(feature = "hyper")]
+use tokio_tungstenite::tungstenite::http::header::CONTENT_TYPE;
+use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{self, Error, client::IntoClientRequest as _};
 
+use super::address::Address;
+use super::admission::Admission;
 use super::pace::SMALLEST;
 use super::recorded::Recorded;
 use super::{Stream, WebSocket, config};
+use crate::error::AcceptError;
 use crate::wire::Dialect;
 
 /// The path of a master's endpoint, below whatever prefix its base address has.
-const PATH: &str = "/api/socket";
+pub(super) const PATH: &str = "/api/socket";
 
 /// Speaks plain, whatever the master is set to.
 const PLAIN_PATH: &str = "/plain/api/socket";
@@ -42,7 +47,7 @@ const MAX_HEAD: usize = 16 * 1024;
 /// How long a refused client gets to hang up by itself.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-/// Why an HTTP request did not become a WebSocket.
+/// Why a server made no WebSocket of a client's request.
 #[derive(Debug, Error)]
 pub(crate) enum UpgradeError {
     #[error("{0}")]
@@ -51,16 +56,17 @@ pub(crate) enum UpgradeError {
     Refused(u16),
 }
 
-/// Makes a WebSocket of an HTTP request for [`PATH`] or one of the two that name a dialect; every
-/// other request gets an HTTP error that says what was expected. Says the dialect to speak, which
-/// is `setting` unless path or header ask for another.
+/// Makes a WebSocket of an HTTP request for [`PATH`] or one of the two that name a dialect, if it is
+/// admitted; every other request gets an HTTP error that says what was expected. Says the dialect to
+/// speak, which is `setting` unless path or header ask for another.
 pub(crate) async fn accept<S: Stream>(
     mut stream: S,
     max_frame: usize,
     setting: Dialect,
-) -> Result<(WebSocket<S>, Dialect), UpgradeError> {
+    admission: &Admission,
+) -> Result<(WebSocket<S>, Dialect), AcceptError> {
     let (verdict, rest) = match read_request(&mut stream).await? {
-        Ok((request, rest)) => (judge(&request, setting), rest),
+        Ok((request, rest)) => (judge(&request, setting, admission), rest),
         Err(refusal) => (Err(refusal), Vec::new()),
     };
     match verdict {
@@ -72,25 +78,31 @@ pub(crate) async fn accept<S: Stream>(
             Ok((WebSocket::over(stream, &rest, Role::Server, max_frame), dialect))
         }
         Err(refusal) => {
-            stream.write_all(refusal.response().as_bytes()).await?;
+            stream.write_all(refusal.last().as_bytes()).await?;
             stream.shutdown().await?;
             // Reading up to its end lets the client see the answer before the socket goes.
             let mut waste = [0; 1024];
             let hang_up = async { while stream.read(&mut waste).await.is_ok_and(|n| n > 0) {} };
             let _ = tokio::time::timeout(GOODBYE, hang_up).await;
-            Err(UpgradeError::Refused(refusal.status.as_u16()))
+            Err(refusal.error)
         }
     }
 }
 
 /// An HTTP error with a text for people.
 #[derive(Debug)]
-struct Refusal {
+pub(crate) struct Refusal {
     status: StatusCode,
     text: &'static str,
+    /// The same for who runs the server.
+    pub(crate) error: AcceptError,
 }
 
 impl Refusal {
+    fn new(status: StatusCode, text: &'static str) -> Self {
+        Self { status, text, error: AcceptError::Refused { status: status.as_u16() } }
+    }
+
     /// What the status asks for beside the text.
     fn headers(&self) -> &'static [(&'static str, &'static str)] {
         match self.status {
@@ -102,7 +114,8 @@ impl Refusal {
         }
     }
 
-    fn response(&self) -> String {
+    /// As the last answer on a connection.
+    fn last(&self) -> String {
         let length = self.text.len() + 1;
         let headers = self.headers().iter().map(|(name, value)| format!("{name}: {value}\r\n"));
         let extra: String = headers.collect();
@@ -111,6 +124,19 @@ impl Refusal {
              content-length: {length}\r\nconnection: close\r\n\r\n{}\n",
             self.status, self.text
         )
+    }
+
+    /// For an application's own HTTP server to send.
+    #[cfg(feature = "hyper")]
+    pub(crate) fn response(&self) -> Response<String> {
+        let mut response = Response::new(self.text.to_owned() + "\n");
+        *response.status_mut() = self.status;
+        let text = HeaderValue::from_static("text/plain; charset=utf-8");
+        response.headers_mut().insert(CONTENT_TYPE, text);
+        for (name, value) in self.headers() {
+            response.headers_mut().insert(*name, HeaderValue::from_static(value));
+        }
+        response
     }
 }
 
@@ -129,23 +155,28 @@ async fn read_request(stream: &mut impl Stream) -> io::Result<Result<RequestHead
             Ok(None) => {
                 let text = "The request head is longer than 16 KiB.";
                 let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-                return Ok(Err(Refusal { status, text }));
+                return Ok(Err(Refusal::new(status, text)));
             }
             Err(error) => return Ok(Err(refusal(&error))),
         }
     }
 }
 
-type Accepted = (Response<()>, Dialect);
+type Accepted<T> = (Response<T>, Dialect);
 
-fn judge(request: &Request<()>, setting: Dialect) -> Result<Accepted, Refusal> {
+fn judge(
+    request: &Request<()>,
+    setting: Dialect,
+    admission: &Admission,
+) -> Result<Accepted<()>, Refusal> {
+    admit(request, admission)?;
     let setting = match request.uri().path() {
         PATH => setting,
         PLAIN_PATH => return Ok((upgrade(request)?, Dialect::PLAIN)),
         SESSION_PATH => Dialect::SESSION,
         _ => {
             let text = "Not here: a master's WebSocket is at /api/socket.";
-            return Err(Refusal { status: StatusCode::NOT_FOUND, text });
+            return Err(Refusal::new(StatusCode::NOT_FOUND, text));
         }
     };
     let mut response = upgrade(request)?;
@@ -153,8 +184,26 @@ fn judge(request: &Request<()>, setting: Dialect) -> Result<Accepted, Refusal> {
     Ok((response, dialect))
 }
 
-fn upgrade(request: &Request<()>) -> Result<Response<()>, Refusal> {
-    create_response(request).map_err(|error| refusal(&error))
+/// Before all else: whom the server does not admit learns nothing of it.
+fn admit<B>(request: &Request<B>, admission: &Admission) -> Result<(), Refusal> {
+    admission.check(request).map_err(|error| Refusal {
+        status: StatusCode::FORBIDDEN,
+        text: match error {
+            AcceptError::Origin(_) => {
+                "Pages of this origin may not open this WebSocket: the master has to allow their \
+                 exact origin (allow_origin, --allow-origin)."
+            }
+            _ => {
+                "This is no Host that the master goes by: it has to allow this name (allow_host, \
+                 --allow-host)."
+            }
+        },
+        error,
+    })
+}
+
+fn upgrade<B, T: Default>(request: &Request<B>) -> Result<Response<T>, Refusal> {
+    create_response_with_body(request, T::default).map_err(|error| refusal(&error))
 }
 
 /// Agrees to this library's sessions when the request asks for them.
@@ -184,76 +233,21 @@ fn refusal(error: &Error) -> Refusal {
         ),
         _ => (StatusCode::BAD_REQUEST, "This is no HTTP request that opens a WebSocket."),
     };
-    Refusal { status, text }
+    Refusal::new(status, text)
 }
 
 /// Makes the answer to a request that reached an application's own HTTP server: the switch to a
-/// WebSocket and the dialect to speak on it, or an HTTP error with a text for people.
+/// WebSocket and the dialect to speak on it, or an HTTP error.
 #[cfg(feature = "hyper")]
 pub(crate) fn switch<B>(
     request: &Request<B>,
     setting: Dialect,
-) -> (Response<String>, Option<Dialect>) {
-    use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
-    match create_response_with_body(request, String::new) {
-        Ok(mut response) => {
-            let dialect = agree(request.headers(), response.headers_mut(), setting);
-            (response, Some(dialect))
-        }
-        Err(error) => {
-            let refusal = refusal(&error);
-            let mut response = Response::new(refusal.text.to_owned() + "\n");
-            *response.status_mut() = refusal.status;
-            for (name, value) in refusal.headers() {
-                response.headers_mut().insert(*name, HeaderValue::from_static(value));
-            }
-            (response, None)
-        }
-    }
-}
-
-/// Where a master listens.
-#[derive(Clone, Debug)]
-pub(crate) struct Address {
-    host: String,
-    port: u16,
-    uri: Uri,
-}
-
-impl Address {
-    /// Reads a base address, to which `api/socket` is added, or a whole one that ends in it.
-    pub(crate) fn parse(url: &str) -> Result<Self, &'static str> {
-        let uri: Uri = url.parse().map_err(|_| "it cannot be read")?;
-        let secure = match uri.scheme_str() {
-            Some("ws" | "http") => false,
-            Some("wss" | "https") => true,
-            _ => return Err("it must start with ws://"),
-        };
-        if secure {
-            return Err("TLS is not in this version; put a TLS proxy in front, or use ws://");
-        }
-        let host = uri.host().filter(|host| !host.is_empty()).ok_or("it has no host")?;
-        let authority = uri.authority().map_or(host, |authority| authority.as_str());
-        let authority = authority.rsplit('@').next().unwrap_or(host);
-        let port = match authority.strip_prefix(host).and_then(|rest| rest.strip_prefix(':')) {
-            Some(port) => port.parse().map_err(|_| "its port is not from 1 to 65535")?,
-            None => 80,
-        };
-        let base = uri.path().trim_end_matches('/');
-        let path = base.strip_suffix(PATH).unwrap_or(base);
-        let whole = format!("ws://{authority}{path}{PATH}");
-        Ok(Self {
-            host: host.trim_matches(['[', ']']).to_owned(),
-            port,
-            uri: whole.parse().map_err(|_| "it cannot be read")?,
-        })
-    }
-}
-
-impl std::fmt::Display for Address {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.uri.fmt(f)
-    }
+    admission: &Admission,
+) -> Result<Accepted<String>, Refusal> {
+    admit(request, admission)?;
+    let mut response = upgrade(request)?;
+    let dialect = agree(request.headers(), response.headers_mut(), setting);
+    Ok((response, dialect))
 }
 
 /// Most bytes that the kernel holds for a peer; it takes twice that for itself.
@@ -345,32 +339,4 @@ pub(crate) async fn connect<S: Stream>(
 fn head_length(answer: &[u8]) -> io::Result<usize> {
     let parsed = Response::<Option<Vec<u8>>>::try_parse(answer).map_err(io::Error::other)?;
     parsed.map(|(length, _)| length).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn whole(url: &str) -> String {
-        Address::parse(url).unwrap().to_string()
-    }
-
-    #[test]
-    fn a_base_address_gets_the_path_once() {
-        assert_eq!(whole("ws://h:1"), "ws://h:1/api/socket");
-        assert_eq!(whole("ws://h:1/"), "ws://h:1/api/socket");
-        assert_eq!(whole("ws://h:1/api/socket"), "ws://h:1/api/socket");
-        assert_eq!(whole("http://h/a/b/"), "ws://h/a/b/api/socket");
-        assert_eq!(whole("ws://[::1]:9/plain/api/socket"), "ws://[::1]:9/plain/api/socket");
-        let six = Address::parse("ws://[::1]:9/").unwrap();
-        assert_eq!((six.host.as_str(), six.port), ("::1", 9));
-        assert_eq!(Address::parse("ws://h").unwrap().port, 80);
-    }
-
-    #[test]
-    fn what_is_no_address_is_refused_with_a_reason() {
-        for url in ["", "h:1", "ftp://h/", "ws://", "/api/socket", "wss://h/", "ws://h:99999/"] {
-            assert!(Address::parse(url).is_err(), "{url}");
-        }
-    }
 }

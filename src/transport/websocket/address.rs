@@ -1,0 +1,79 @@
+//! The address of a master.
+
+use std::fmt;
+
+use tokio_tungstenite::tungstenite::http::Uri;
+
+use super::upgrade::PATH;
+
+/// Where a master listens.
+#[derive(Clone, Debug)]
+pub(crate) struct Address {
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) uri: Uri,
+}
+
+impl Address {
+    /// Reads a base address, to which `api/socket` is added, or a whole one that ends in it.
+    pub(crate) fn parse(url: &str) -> Result<Self, &'static str> {
+        let uri: Uri = url.parse().map_err(|_| "it cannot be read")?;
+        let secure = match uri.scheme_str() {
+            Some("ws" | "http") => false,
+            Some("wss" | "https") => true,
+            _ => return Err("it must start with ws://"),
+        };
+        if secure {
+            return Err("TLS is not in this version; put a TLS proxy in front, or use ws://");
+        }
+        let host = uri.host().filter(|host| !host.is_empty()).ok_or("it has no host")?;
+        let authority = uri.authority().map_or(host, |authority| authority.as_str());
+        let authority = authority.rsplit('@').next().unwrap_or(host);
+        let port = match authority.strip_prefix(host).and_then(|rest| rest.strip_prefix(':')) {
+            Some(port) => port.parse().map_err(|_| "its port is not from 1 to 65535")?,
+            None => 80,
+        };
+        let base = uri.path().trim_end_matches('/');
+        let path = base.strip_suffix(PATH).unwrap_or(base);
+        let whole = format!("ws://{authority}{path}{PATH}");
+        Ok(Self {
+            host: host.trim_matches(['[', ']']).to_owned(),
+            port,
+            uri: whole.parse().map_err(|_| "it cannot be read")?,
+        })
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.uri.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn whole(url: &str) -> String {
+        Address::parse(url).unwrap().to_string()
+    }
+
+    #[test]
+    fn a_base_address_gets_the_path_once() {
+        assert_eq!(whole("ws://h:1"), "ws://h:1/api/socket");
+        assert_eq!(whole("ws://h:1/"), "ws://h:1/api/socket");
+        assert_eq!(whole("ws://h:1/api/socket"), "ws://h:1/api/socket");
+        assert_eq!(whole("http://h/a/b/"), "ws://h/a/b/api/socket");
+        assert_eq!(whole("ws://[::1]:9/plain/api/socket"), "ws://[::1]:9/plain/api/socket");
+        let six = Address::parse("ws://[::1]:9/").unwrap();
+        assert_eq!((six.host.as_str(), six.port), ("::1", 9));
+        assert_eq!(Address::parse("ws://h").unwrap().port, 80);
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused_with_a_reason() {
+        for url in ["", "h:1", "ftp://h/", "ws://", "/api/socket", "wss://h/", "ws://h:99999/"] {
+            assert!(Address::parse(url).is_err(), "{url}");
+        }
+    }
+}
