@@ -15,13 +15,13 @@ use programs::{Master, Program, example, own_folder};
 use rustix::process::Signal;
 use seqlink::{Client, ConnectError, Control, Reconnect, Registration, Secret};
 
-/// A user's runtime folder. Its path is short, so that a close reason has room for it.
+/// A user's runtime folder.
 struct Home(PathBuf);
 
 impl Home {
-    /// `name` is used by no other test.
+    /// `name` is used by no other test. With a single letter a close reason has room for the path.
     fn new(name: &str) -> Self {
-        let home = PathBuf::from(format!("/tmp/sq-{}-{name}", std::process::id()));
+        let home = PathBuf::from(format!("/tmp/{}{name}", std::process::id()));
         own_folder(&home);
         Self(home)
     }
@@ -101,7 +101,7 @@ async fn dial(url: &str, token: Option<&str>) -> Result<Client, String> {
 
 #[tokio::test]
 async fn a_master_that_is_given_no_token_asks_for_one_of_its_own() {
-    let home = Home::new("asks");
+    let home = Home::new("a");
     let master = home.master();
     let file = home.file(address(&master));
     let tail = format!("({}, or start the master with --open)", file.display());
