@@ -358,3 +358,14 @@ fn all_three_programs_take_their_token_from_a_file() {
         assert_eq!(Program::start(example("master", &arguments)).end(), 2, "{arguments:?}");
     }
 }
+
+#[tokio::test]
+async fn the_tour_lets_nobody_in() {
+    let tour = Program::start(example("tour", &[]));
+    tour.says("/api/socket");
+    let said = tour.out();
+    let (_, rest) = said.split_once("the master listens on ").unwrap();
+    let url = rest.lines().next().unwrap();
+    let refused = dial(url, None).await.map(drop);
+    assert_eq!(refused, Err("Authentication failed".to_owned()));
+}
