@@ -25,6 +25,8 @@ mod group;
 mod host;
 #[path = "../common/node.rs"]
 mod node;
+#[path = "../common/random.rs"]
+mod random;
 #[path = "../common/reaper.rs"]
 mod reaper;
 #[path = "../common/registration.rs"]
