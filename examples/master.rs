@@ -25,6 +25,8 @@ mod notify;
 mod own_token;
 #[path = "common/private_folder.rs"]
 mod private_folder;
+#[path = "common/private_process.rs"]
+mod private_process;
 #[path = "common/random.rs"]
 mod random;
 #[path = "common/service.rs"]
@@ -129,6 +131,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     setup::logging(LevelFilter::INFO);
+    private_process::begin();
     exit::finish(run(arguments))
 }
 

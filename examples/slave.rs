@@ -8,6 +8,8 @@
 mod client;
 #[path = "common/connect.rs"]
 mod connect;
+#[path = "common/environment.rs"]
+mod environment;
 #[path = "common/exit.rs"]
 mod exit;
 #[path = "common/group.rs"]
@@ -22,6 +24,8 @@ mod node;
 mod own_token;
 #[path = "common/private_folder.rs"]
 mod private_folder;
+#[path = "common/private_process.rs"]
+mod private_process;
 #[path = "common/random.rs"]
 mod random;
 #[path = "common/reaper.rs"]
@@ -60,6 +64,9 @@ use crate::setup::Interrupt;
 use crate::token::TokenArguments;
 
 /// Registers a node with a master and runs the games that it is told to play.
+///
+/// Games run as this program's user. Of its environment they get what programs need, such as PATH,
+/// HOME, LANG and DISPLAY, and nothing else: one that needs more is launched with `env NAME=VALUE`.
 #[derive(Debug, Parser)]
 #[command(name = "slave", version, after_help = client::EXIT_CODES)]
 struct Arguments {
@@ -95,6 +102,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // What the link goes through this program says in words of its own.
     setup::logging("info,seqlink::link=warn");
+    private_process::begin();
     exit::finish(run(&arguments))
 }
 

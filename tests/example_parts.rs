@@ -1,6 +1,8 @@
 //! The unit tests of what the examples share; cargo runs none inside of examples.
 #![allow(dead_code, reason = "each part is used by an example")]
 
+#[path = "../examples/common/environment.rs"]
+mod environment;
 #[path = "../examples/common/exit.rs"]
 mod exit;
 #[path = "../examples/common/games.rs"]

@@ -18,6 +18,8 @@ mod own_token;
 mod place;
 #[path = "../common/private_folder.rs"]
 mod private_folder;
+#[path = "../common/private_process.rs"]
+mod private_process;
 #[path = "../common/random.rs"]
 mod random;
 #[path = "../common/setup.rs"]
@@ -138,6 +140,7 @@ enum Command {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     setup::logging(LevelFilter::WARN);
+    private_process::begin();
     let output = Output { json: arguments.json };
     output.finish(run(arguments, output))
 }

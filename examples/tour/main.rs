@@ -15,6 +15,8 @@ mod cluster;
 mod connect;
 #[path = "../common/dispatcher.rs"]
 mod dispatcher;
+#[path = "../common/environment.rs"]
+mod environment;
 #[path = "../common/exit.rs"]
 mod exit;
 #[path = "../common/games.rs"]
