@@ -21,6 +21,14 @@ mod gate;
 mod listen;
 #[path = "common/notify.rs"]
 mod notify;
+#[path = "common/own_token.rs"]
+mod own_token;
+#[path = "common/private_folder.rs"]
+mod private_folder;
+#[path = "common/private_process.rs"]
+mod private_process;
+#[path = "common/random.rs"]
+mod random;
 #[path = "common/service.rs"]
 mod service;
 #[path = "common/setup.rs"]
@@ -46,12 +54,12 @@ use clap::{Parser, ValueEnum};
 use semver::Version;
 use seqlink::catalog::game_node::PlayerUpdate;
 use seqlink::{Config, Dialect, Master};
-use tracing::{info, warn};
+use tracing::info;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::dispatcher::Dispatcher;
 use crate::exit::Failure;
-use crate::gate::Gate;
+use crate::gate::{Gate, Guard};
 use crate::notify::{Notifier, NotifyUrl};
 use crate::setup::Interrupt;
 
@@ -67,8 +75,8 @@ Exit codes: 0 success, 1 failure, 2 wrong arguments.
 RUST_LOG=debug says more on stderr."
 )]
 struct Arguments {
-    /// Where to listen; port 0 picks a free one. Whoever reaches the master can run commands on its
-    /// slaves: set a token before you listen on an address that other machines can reach.
+    /// Where to listen; port 0 picks a free one. Whoever has the master's token can run commands on
+    /// its slaves.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8750")]
     #[arg(value_parser = listen::host_and_port)]
     listen: String,
@@ -123,6 +131,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     setup::logging(LevelFilter::INFO);
+    private_process::begin();
     exit::finish(run(arguments))
 }
 
@@ -133,20 +142,16 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     }
     let mut interrupt = Interrupt::install().map_err(Failure::failed)?;
     let listen = arguments.listen.clone();
-    let guarded = arguments.gate.is_guarded();
-    let master = master(arguments)?;
+    let (master, guard) = master(arguments)?;
     let address = master
         .listen(&listen)
         .await
         .map_err(|error| Failure::failed(format_args!("cannot listen on {listen}: {error}")))?;
-    if !guarded && listen::reachable_from_outside(address.ip()) {
-        warn!(
-            %address,
-            "no token is set: anybody who reaches this address can run commands on the slaves"
-        );
-    }
+    let published = guard.listens(address)?;
     print(&format!("link ws://{address}/api/socket\n"))?;
     let reason = interrupt.wait().await;
+    // While the address is still this master's: the next one may have it before the last link ends.
+    drop(published);
     info!(reason, "closing all links; press Ctrl-C again to stop at once");
     tokio::select! {
         () = master.shutdown(reason, Config::default().disconnect_timeout) => {}
@@ -156,7 +161,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
 }
 
 /// The master that the arguments describe; it does not listen yet.
-fn master(arguments: Arguments) -> Result<Master, Failure> {
+fn master(arguments: Arguments) -> Result<(Master, Guard), Failure> {
     let offers = games_file::load(arguments.games.as_deref()).map_err(Failure::failed)?;
     let notifier = arguments.notify_url.map(Notifier::start);
     let dispatcher = Dispatcher::start(offers, move |update| {
@@ -174,7 +179,8 @@ fn master(arguments: Arguments) -> Result<Master, Failure> {
         .config(config)
         .router(service::router(&dispatcher))
         .on_change(move |change| told.on_change(change));
-    arguments.gate.guard(master)?.build().map_err(Failure::failed)
+    let (master, guard) = arguments.gate.guard(master)?;
+    Ok((master.build().map_err(Failure::failed)?, guard))
 }
 
 /// The body of the notification that a player's game runs.

@@ -8,6 +8,8 @@
 mod client;
 #[path = "common/connect.rs"]
 mod connect;
+#[path = "common/environment.rs"]
+mod environment;
 #[path = "common/exit.rs"]
 mod exit;
 #[path = "common/group.rs"]
@@ -18,6 +20,14 @@ mod host;
 mod instances;
 #[path = "common/node.rs"]
 mod node;
+#[path = "common/own_token.rs"]
+mod own_token;
+#[path = "common/private_folder.rs"]
+mod private_folder;
+#[path = "common/private_process.rs"]
+mod private_process;
+#[path = "common/random.rs"]
+mod random;
 #[path = "common/reaper.rs"]
 mod reaper;
 #[path = "common/registration.rs"]
@@ -51,8 +61,12 @@ use crate::node::Node;
 use crate::reaper::Reaper;
 use crate::runner::Patience;
 use crate::setup::Interrupt;
+use crate::token::TokenArguments;
 
 /// Registers a node with a master and runs the games that it is told to play.
+///
+/// Games run as this program's user. Of its environment they get what programs need, such as PATH,
+/// HOME, LANG and DISPLAY, and nothing else: one that needs more is launched with `env NAME=VALUE`.
 #[derive(Debug, Parser)]
 #[command(name = "slave", version, after_help = client::EXIT_CODES)]
 struct Arguments {
@@ -70,10 +84,8 @@ struct Arguments {
     #[arg(long, value_name = "A,B", value_delimiter = ',', default_value = "demo-nap,demo-count")]
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     packages: Vec<String>,
-    /// The master's token.
-    #[arg(long, env = "SEQLINK_TOKEN", hide_env_values = true)]
-    #[arg(value_parser = token::TokenParser)]
-    token: Option<Secret>,
+    #[command(flatten)]
+    token: TokenArguments,
     /// Be a slave of a Clusterio master: run COMMAND for each of its instances, and no games.
     #[arg(long, value_name = "COMMAND")]
     clusterio: Option<String>,
@@ -90,11 +102,12 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // What the link goes through this program says in words of its own.
     setup::logging("info,seqlink::link=warn");
-    exit::finish(run(arguments))
+    private_process::begin();
+    exit::finish(run(&arguments))
 }
 
 #[tokio::main]
-async fn run(arguments: Arguments) -> Result<(), Failure> {
+async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut interrupt = Interrupt::install().map_err(Failure::failed)?;
     let reaper = Reaper::start()
         .inspect_err(|error| warn!(%error, "no reaper: a crash would leave a game running"))
@@ -103,18 +116,15 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(launch) => Work::Instances(Instances::new(launch.clone(), reaper)),
         None => Work::Games(Node::new(Patience::default(), reaper)),
     };
-    let connected = tokio::select! {
-        connected = connect(&arguments, &work) => connected,
-        _ = interrupt.wait() => return Ok(()),
-    };
-    let client = connected.map_err(|error| Failure::from(&error))?;
+    let mut client = None;
     let (outcome, reason) = tokio::select! {
-        outcome = work.keep(&client, arguments) => (outcome, "stopping"),
-        reason = interrupt.wait() => {
-            info!(reason, "ending what runs; press Ctrl-C again to stop at once");
-            (Ok(()), reason)
-        }
+        outcome = serve(arguments, &work, &mut client) => (outcome, "stopping"),
+        reason = interrupt.wait() => (Ok(()), reason),
     };
+    let Some(client) = client else { return outcome };
+    if outcome.is_ok() {
+        info!(reason, "ending what runs; press Ctrl-C again to stop at once");
+    }
     tokio::select! {
         () = work.close() => {}
         // What still runs is the reaper's.
@@ -124,13 +134,44 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     outcome
 }
 
-async fn connect(arguments: &Arguments, work: &Work) -> Result<Client, ConnectError> {
+/// Is a slave of its master until that is over for good; `client` is the present one.
+async fn serve(
+    arguments: &Arguments,
+    work: &Work,
+    client: &mut Option<Client>,
+) -> Result<(), Failure> {
+    let look = || client::token(&arguments.token, &arguments.master);
+    let mut token = look()?;
+    loop {
+        let ended = match connect(arguments, work, token.as_ref()).await {
+            Ok(connected) => work.keep(client.insert(connected), arguments).await,
+            Err(error) => Err(Failure::from(&error)),
+        };
+        let refused = ended.as_ref().is_err_and(|failure| failure.code == connect::TOKEN);
+        if !refused || arguments.once {
+            return ended;
+        }
+        // A master that makes its token makes another one each time that it starts.
+        let found = look()?;
+        if found == token {
+            return ended;
+        }
+        info!("the token was refused, and by now there is another one: trying that");
+        token = found;
+    }
+}
+
+async fn connect(
+    arguments: &Arguments,
+    work: &Work,
+    token: Option<&Secret>,
+) -> Result<Client, ConnectError> {
     let mut slave = Slave::builder()
         .url(&arguments.master)
         .id(arguments.id)
         .name(&arguments.name)
         .agent(concat!("seqlink example slave/", env!("CARGO_PKG_VERSION")));
-    if let Some(token) = &arguments.token {
+    if let Some(token) = token {
         slave = slave.token(token.clone());
     }
     if arguments.once {
@@ -156,11 +197,12 @@ impl Work {
     }
 
     /// Keeps it registered on every link of `client`, until the client has stopped for good.
-    async fn keep(&self, client: &Client, arguments: Arguments) -> Result<(), Failure> {
+    async fn keep(&self, client: &Client, arguments: &Arguments) -> Result<(), Failure> {
         let Arguments { id, name, master, packages, .. } = arguments;
         match self {
             Self::Games(node) => {
-                let registration = registration::describe(id, &name, &master, packages).await;
+                let registration =
+                    registration::describe(*id, name, master, packages.clone()).await;
                 registration::keep(client, node, &registration).await
             }
             Self::Instances(instances) => instances.keep(client).await,

@@ -45,11 +45,16 @@ fn every_example_explains_itself() {
         (
             "master",
             &[],
-            &["run commands on its slaves: set a token", "--allow-origin", "--allow-host"],
+            &[
+                "whoever reaches the master can run commands",
+                "lists the processes",
+                "--allow-origin",
+                "--allow-host",
+            ],
         ),
         ("slave", &[], &["--once"]),
         ("control", &[], &["play", "--json"]),
-        ("control", &["call"], &["go past the queue", "without a token", "exit code 1"]),
+        ("control", &["call"], &["go past the queue", "started with --open", "exit code 1"]),
         ("control", &["nodes"], &["\"connected\": false"]),
         ("control", &["play"], &["userId, gameId, status, position, slaveId, message"]),
         ("tour", &[], &[]),
@@ -260,7 +265,8 @@ fn address(master: &Master) -> std::net::SocketAddr {
 
 #[test]
 fn a_slave_tells_what_its_link_goes_through() {
-    let mut master = Master::start(&[]);
+    // The address of the cable is not the master's, and has no token.
+    let mut master = Master::start(&["--open"]);
     let cable = Cable::to(address(&master));
     let through = format!("http://{}/", cable.address);
     let slave = Program::start(example("slave", &["--master", &through, "--id", "5"]));
@@ -291,7 +297,7 @@ fn a_slave_tells_what_its_link_goes_through() {
     assert_eq!(slave.err().matches("registered").count(), 1, "the master saw one link");
 
     // Another master does not know the session.
-    let other = Master::start(&[]);
+    let other = Master::start(&["--open"]);
     cable.lay_to(address(&other));
     master.program.kill();
     slave.says("Session lost: The master does not know the session any more");

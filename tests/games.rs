@@ -3,9 +3,13 @@
 
 mod programs;
 
+use std::collections::BTreeSet;
 use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
 
 use programs::{Master, eventually, games_file, lines, path};
+use seqlink::catalog::game_node::{Code, GameResponse, Node, PrepareGame, RegisterNode, Streamer};
+use seqlink::{Ctx, Router, Secret, Slave};
 use serde_json::{Value, json};
 
 const PLAY: [&str; 7] = ["--json", "play", "--user", "42", "--game", "1", "--follow"];
@@ -207,4 +211,38 @@ fn a_storage_that_cannot_be_reached_is_the_answer_to_prepare() {
     assert!(err.starts_with(&start) && err.lines().count() == 1, "{err}");
     let told = master.json(&call);
     assert!(told[0]["error"].as_str().unwrap().starts_with("503: storage"), "{told:?}");
+}
+
+type Tokens = Arc<Mutex<Vec<Secret>>>;
+
+async fn refuse(request: PrepareGame, ctx: Ctx<Tokens>) -> Result<GameResponse, String> {
+    let PrepareGame { user_id, game_id, session_token, .. } = request;
+    ctx.state().lock().unwrap().push(session_token);
+    Ok(GameResponse::new(Code::UNAVAILABLE, "not here", user_id, game_id))
+}
+
+#[tokio::test]
+async fn every_place_has_a_session_token_of_its_own() {
+    let master = Master::start(&["--open"]);
+    let tokens = Tokens::default();
+    let slave = Slave::builder().url(&master.url).id(4);
+    let slave = slave.router(Router::new(Arc::clone(&tokens)).request(refuse));
+    let slave = slave.connect().await.unwrap();
+    let version = "1.0.0".to_owned();
+    let (mac_address, local_address) = ("02-00-00-00-00-01".to_owned(), "127.0.0.1".to_owned());
+    let register = RegisterNode {
+        node: Node { version: version.clone(), mac_address, local_address },
+        streamer: Streamer { version, port: 0 },
+        installed_packages: vec!["demo-nap".to_owned()],
+    };
+    slave.link().await.unwrap().request(&register).await.unwrap();
+    // A player is tried twice.
+    let mut play = master.control(&PLAY);
+    assert_eq!(tokio::task::spawn_blocking(move || play.end()).await.unwrap(), 1);
+    let seen = tokens.lock().unwrap().clone();
+    let texts: BTreeSet<&str> = seen.iter().map(Secret::expose).collect();
+    assert_eq!((seen.len(), texts.len()), (2, 2), "{texts:?}");
+    for token in texts {
+        assert!(token.len() == 40 && token.bytes().all(|b| b.is_ascii_hexdigit()), "{token}");
+    }
 }

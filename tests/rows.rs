@@ -402,7 +402,7 @@ fn a_master_without_descriptors_waits_and_goes_on() {
     let example = programs::example("master", &[]);
     let mut command = std::process::Command::new("sh");
     command.arg("-c").arg("ulimit -n 40 && exec \"$0\" \"$@\"").arg(example.get_program());
-    command.env_remove("SEQLINK_TOKEN").env_remove("RUST_LOG");
+    programs::settle(&mut command);
     let master = programs::Master::from(command);
     let address = master.url.trim_start_matches("ws://").trim_end_matches("/api/socket");
     // More than it can take, and none says a word.

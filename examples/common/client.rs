@@ -1,5 +1,11 @@
 //! What the arguments of all clients have in common.
 
+use seqlink::Secret;
+
+use crate::exit::Failure;
+use crate::own_token;
+use crate::token::TokenArguments;
+
 /// Where the example master listens unless it is told otherwise.
 pub(crate) const MASTER: &str = "ws://127.0.0.1:8750";
 
@@ -8,3 +14,9 @@ pub(crate) const EXIT_CODES: &str = "\
 Exit codes: 0 success, 1 failure, 2 wrong arguments, 69 master not reachable,
 76 protocol versions do not fit, 77 token refused.
 RUST_LOG=debug says more on stderr.";
+
+/// The token for the master at `url`: the one that was named, or else that of a master of this
+/// user's on this machine.
+pub(crate) fn token(named: &TokenArguments, url: &str) -> Result<Option<Secret>, Failure> {
+    Ok(named.named()?.or_else(|| own_token::find(url)))
+}

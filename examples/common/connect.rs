@@ -13,7 +13,7 @@ const UNREACHABLE: u8 = 69;
 /// Master and client speak versions of the protocol that do not fit together.
 const VERSION: u8 = 76;
 /// The master refused the token.
-const TOKEN: u8 = 77;
+pub(crate) const TOKEN: u8 = 77;
 
 impl From<&ConnectError> for Failure {
     fn from(error: &ConnectError) -> Self {
@@ -25,7 +25,7 @@ impl From<&ConnectError> for Failure {
             ConnectError::Unreachable { .. } => (UNREACHABLE, "; is the master running there?"),
             ConnectError::Version(_) => (VERSION, ""),
             ConnectError::Authentication(_) => {
-                (TOKEN, "; give the master's token with --token or SEQLINK_TOKEN")
+                (TOKEN, "; name the master's token with --token-file or SEQLINK_TOKEN")
             }
             _ => return Self::failed(printable(&error.to_string())),
         };

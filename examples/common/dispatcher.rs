@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -13,12 +12,13 @@ use seqlink::catalog::game_node::{
     Action, Assignment, GameResponse, NodeEntry, NodeState, Outcome, PlayGame, PlayerStatus,
     PlayerUpdate, PrepareGame, Settings, StopGame, WaitingQueue,
 };
-use seqlink::{Change, Link, Request, Role, Secret};
+use seqlink::{Change, Link, Request, Role};
 use tokio::sync::Notify;
 use tokio::time::sleep_until;
 use tracing::info;
 
 use crate::games::Offer;
+use crate::random;
 use crate::slaves::Slaves;
 use crate::updates::Updates;
 
@@ -37,8 +37,6 @@ pub(crate) struct Dispatcher {
     on_playing: OnPlaying,
     /// The queue's next deadline may have changed.
     changed: Notify,
-    /// Makes session tokens that nobody can guess.
-    secret: RandomState,
 }
 
 /// Both under one lock, so that a link that is lost cannot register its node afterwards.
@@ -76,7 +74,6 @@ impl Dispatcher {
             updates: Updates::new(),
             on_playing: Box::new(on_playing),
             changed: Notify::new(),
-            secret: RandomState::new(),
         });
         tokio::spawn(Arc::clone(&dispatcher).mind_deadlines());
         dispatcher
@@ -121,18 +118,19 @@ impl Dispatcher {
             }
             Action::Stop(assignment) => {
                 let request = StopGame { user_id: assignment.user, game_id: assignment.game };
-                self.ask(assignment, slaves, Some(request), WaitingQueue::handle_stop_answer);
+                self.ask(assignment, slaves, Ok(request), WaitingQueue::handle_stop_answer);
             }
             Action::Update(update) => self.tell(update),
         }
     }
 
-    /// Sends `request` to the assignment's node and hands the outcome to the queue.
+    /// Sends `request` to the assignment's node and hands the outcome to the queue; the same with
+    /// why there is none.
     fn ask<R>(
         self: &Arc<Self>,
         assignment: Assignment,
         slaves: &Slaves,
-        request: Option<R>,
+        request: Result<R, String>,
         handle: fn(&mut WaitingQueue, Instant, &Assignment, &Outcome),
     ) where
         R: Request<Response = GameResponse> + Sync,
@@ -142,8 +140,8 @@ impl Dispatcher {
         let dispatcher = Arc::clone(self);
         tokio::spawn(async move {
             let outcome = match request {
-                Some(request) => outcome(&link, &request).await,
-                None => Outcome::Unknown { reason: "the game is not offered any more".to_owned() },
+                Ok(request) => outcome(&link, &request).await,
+                Err(reason) => Outcome::Unknown { reason },
             };
             info!(node = assignment.node, user = assignment.user, ?outcome, "{}", R::NAME);
             dispatcher.act(|state, now| {
@@ -157,12 +155,19 @@ impl Dispatcher {
         });
     }
 
-    fn prepare(&self, assignment: &Assignment) -> Option<PrepareGame> {
-        let offer = self.offers.get(&assignment.game)?;
-        Some(PrepareGame {
+    fn offer(&self, assignment: &Assignment) -> Result<&Offer, String> {
+        self.offers
+            .get(&assignment.game)
+            .ok_or_else(|| "the game is not offered any more".to_owned())
+    }
+
+    fn prepare(&self, assignment: &Assignment) -> Result<PrepareGame, String> {
+        let offer = self.offer(assignment)?;
+        let token = random::hex::<20>().map_err(|error| format!("no session token: {error}"))?;
+        Ok(PrepareGame {
             user_id: assignment.user,
             game_id: assignment.game,
-            session_token: self.session_token(assignment.number),
+            session_token: token.into(),
             request_from: assignment.request_from,
             // The nodes do not fetch saves yet.
             synchronize_required: false,
@@ -170,9 +175,9 @@ impl Dispatcher {
         })
     }
 
-    fn play(&self, assignment: &Assignment) -> Option<PlayGame> {
-        let game = self.offers.get(&assignment.game)?.game.clone();
-        Some(PlayGame { user_id: assignment.user, expected_save: None, game })
+    fn play(&self, assignment: &Assignment) -> Result<PlayGame, String> {
+        let game = self.offer(assignment)?.game.clone();
+        Ok(PlayGame { user_id: assignment.user, expected_save: None, game })
     }
 
     fn tell(&self, update: PlayerUpdate) {
@@ -194,14 +199,6 @@ impl Dispatcher {
         let shown: Vec<_> =
             games.iter().take(SHOWN).map(|game| format!("{} ({})", game.id, game.name)).collect();
         shown.join(", ") + more
-    }
-
-    /// 40 hex digits for one assignment. The hash is keyed with the system's randomness.
-    fn session_token(&self, number: u64) -> Secret {
-        let part = |part: u8| format!("{:016x}", self.secret.hash_one((number, part)));
-        let mut token: String = (0..3).map(part).collect();
-        token.truncate(40);
-        Secret::from(token)
     }
 
     async fn mind_deadlines(self: Arc<Self>) {

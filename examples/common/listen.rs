@@ -1,7 +1,5 @@
 //! The address that a master listens on.
 
-use std::net::IpAddr;
-
 /// Checks that `text` is a host and a port, before anything is started.
 pub(crate) fn host_and_port(text: &str) -> Result<String, &'static str> {
     match text.rsplit_once(':') {
@@ -12,31 +10,9 @@ pub(crate) fn host_and_port(text: &str) -> Result<String, &'static str> {
     }
 }
 
-/// Whether other machines can reach `address`.
-pub(crate) fn reachable_from_outside(address: IpAddr) -> bool {
-    // ::ffff:127.0.0.1 is loopback too.
-    !address.to_canonical().is_loopback()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_loopback_is_for_this_machine_alone() {
-        for (address, outside) in [
-            ("127.0.0.1", false),
-            ("127.3.2.1", false),
-            ("::1", false),
-            ("::ffff:127.0.0.1", false),
-            ("0.0.0.0", true),
-            ("::", true),
-            ("192.0.2.7", true),
-        ] {
-            let parsed = address.parse().unwrap();
-            assert_eq!(reachable_from_outside(parsed), outside, "{address}");
-        }
-    }
 
     #[test]
     fn a_host_and_a_port() {

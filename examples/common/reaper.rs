@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use tracing::warn;
 
+use crate::environment;
 use crate::group;
 
 /// The hidden argument that makes a slave program a reaper.
@@ -26,6 +27,8 @@ impl Reaper {
     pub(crate) fn start() -> io::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg(ARGUMENT).stdin(Stdio::piped()).stdout(Stdio::null());
+        // Games can read the environment that it was started with.
+        environment::clean(&mut command);
         // A Ctrl-C in the terminal is for the slave: the reaper has to outlive it.
         group::own(&mut command);
         let mut child = command.spawn()?;

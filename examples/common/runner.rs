@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::environment;
 use crate::group;
 use crate::reaper::Reaper;
 use crate::words::{self, WordsError};
@@ -141,11 +142,13 @@ impl fmt::Display for Ended {
     }
 }
 
-/// The program and arguments of `words`, in a group of its own and with no terminal to read from.
+/// The program and arguments of `words`, in a group of its own, with no terminal to read from and
+/// with nothing of ours in its environment.
 fn command(words: &[String]) -> Option<Command> {
     let (program, arguments) = words.split_first()?;
     let mut command = std::process::Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
+    environment::clean(&mut command);
     group::own(&mut command);
     let mut command = Command::from(command);
     command.kill_on_drop(true);

@@ -13,7 +13,15 @@ mod connect;
 mod exit;
 mod follow;
 mod output;
+#[path = "../common/own_token.rs"]
+mod own_token;
 mod place;
+#[path = "../common/private_folder.rs"]
+mod private_folder;
+#[path = "../common/private_process.rs"]
+mod private_process;
+#[path = "../common/random.rs"]
+mod random;
 #[path = "../common/setup.rs"]
 mod setup;
 mod table;
@@ -25,7 +33,7 @@ mod token;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use seqlink::{Client, Control, Reconnect, Router, Secret};
+use seqlink::{Client, Control, Reconnect, Router};
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tracing_subscriber::filter::LevelFilter;
@@ -34,6 +42,7 @@ use crate::exit::Failure;
 use crate::follow::Updates;
 use crate::output::Output;
 use crate::setup::Interrupt;
+use crate::token::TokenArguments;
 
 /// Looks at a master's nodes and queue, and lets players play.
 #[derive(Debug, Parser)]
@@ -42,10 +51,8 @@ struct Arguments {
     /// The master's address, with its prefix if it has one.
     #[arg(long, value_name = "URL", default_value = client::MASTER, global = true)]
     master: String,
-    /// The master's token.
-    #[arg(long, env = "SEQLINK_TOKEN", hide_env_values = true, global = true)]
-    #[arg(value_parser = token::TokenParser)]
-    token: Option<Secret>,
+    #[command(flatten)]
+    token: TokenArguments,
     /// Print JSON, one value per line, instead of text and tables; a failure is {"error": TEXT}.
     #[arg(long, global = true)]
     json: bool,
@@ -115,7 +122,8 @@ enum Command {
     /// that is busy behind its back refuses players, and each of them has two tries only. Use the
     /// commands play, stop and leave.
     ///
-    /// play_game runs any command line on the slave: whoever reaches a master without a token can.
+    /// play_game runs any command line on the slave: whoever has the master's token can, and whoever
+    /// reaches a master that was started with --open.
     Call {
         /// The slave's id.
         #[arg(allow_negative_numbers = true)]
@@ -132,6 +140,7 @@ enum Command {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     setup::logging(LevelFilter::WARN);
+    private_process::begin();
     let output = Output { json: arguments.json };
     output.finish(run(arguments, output))
 }
@@ -159,8 +168,8 @@ async fn connect(arguments: &Arguments) -> Result<(Client, Updates), Failure> {
         .agent(concat!("seqlink example control/", env!("CARGO_PKG_VERSION")))
         .router(Router::new(sender).event(follow::player_update))
         .reconnect(Reconnect::never());
-    if let Some(token) = &arguments.token {
-        control = control.token(token.clone());
+    if let Some(token) = client::token(&arguments.token, &arguments.master)? {
+        control = control.token(token);
     }
     let client = control.connect().await.map_err(|error| Failure::from(&error))?;
     Ok((client, updates))

@@ -15,6 +15,8 @@ mod cluster;
 mod connect;
 #[path = "../common/dispatcher.rs"]
 mod dispatcher;
+#[path = "../common/environment.rs"]
+mod environment;
 #[path = "../common/exit.rs"]
 mod exit;
 #[path = "../common/games.rs"]
@@ -25,6 +27,8 @@ mod group;
 mod host;
 #[path = "../common/node.rs"]
 mod node;
+#[path = "../common/random.rs"]
+mod random;
 #[path = "../common/reaper.rs"]
 mod reaper;
 #[path = "../common/registration.rs"]

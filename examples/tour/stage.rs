@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use seqlink::catalog::game_node::PlayerUpdate;
 use seqlink::{
-    Change, Client, Closed, Config, Control, Ctx, Link, LinkState, Master, Role, Router, Slave,
+    Change, Client, Closed, Config, Control, Ctx, Link, LinkState, Master, Role, Router, Secret,
+    Slave,
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -15,7 +16,7 @@ use crate::exit::Failure;
 use crate::node::Node;
 use crate::reaper::Reaper;
 use crate::runner::Patience;
-use crate::{games, registration, service};
+use crate::{games, random, registration, service};
 
 /// The game that everybody plays: three seconds of it.
 const GAMES: &str = include_str!("games.json");
@@ -62,7 +63,9 @@ impl Stage {
         let offers = games::parse(GAMES).map_err(|(_, fault)| Failure::failed(fault))?;
         let packages: Vec<String> = offers.iter().map(|offer| offer.package.clone()).collect();
         let dispatcher = Dispatcher::start(offers, |_| {});
-        let master = master(&dispatcher, sender.clone())?;
+        // It stays in this program: nobody else is to run commands here.
+        let token = Secret::from(random::hex::<32>().map_err(Failure::failed)?);
+        let master = master(&dispatcher, &token, sender.clone())?;
         let port = master.listen("127.0.0.1:0").await.map_err(Failure::failed)?;
         let cable = Cable::lay(port).await.map_err(Failure::failed)?;
         let reaper = Reaper::start().map_err(Failure::failed)?;
@@ -70,13 +73,14 @@ impl Stage {
         for (id, address) in [(1, port), (2, cable.address())] {
             let node = Node::new(PATIENCE, Some(reaper.clone()));
             let url = format!("ws://{address}/");
-            let slave = slave(id, &url, &node, &packages).await?;
+            let slave = slave(id, &url, &token, &node, &packages).await?;
             tokio::spawn(follow(id, slave.clone(), sender.clone()));
             slaves.push((slave, node));
         }
         let control = Control::builder()
             .url(format!("ws://{port}/"))
             .agent("seqlink tour")
+            .token(token)
             .router(Router::new(sender).event(player_update))
             .connect()
             .await
@@ -139,7 +143,11 @@ async fn follow(id: i64, slave: Client, seen: UnboundedSender<Seen>) {
     }
 }
 
-fn master(dispatcher: &Arc<Dispatcher>, seen: UnboundedSender<Seen>) -> Result<Master, Failure> {
+fn master(
+    dispatcher: &Arc<Dispatcher>,
+    token: &Secret,
+    seen: UnboundedSender<Seen>,
+) -> Result<Master, Failure> {
     let told = Arc::clone(dispatcher);
     let on_change = move |change: Change| {
         let id = |link: &Link| link.peer().id.filter(|_| link.peer().role == Role::Slave);
@@ -157,6 +165,7 @@ fn master(dispatcher: &Arc<Dispatcher>, seen: UnboundedSender<Seen>) -> Result<M
     config.session_timeout = SESSION;
     Master::builder()
         .config(config)
+        .token(token.clone())
         .router(service::router(dispatcher))
         .on_change(on_change)
         .build()
@@ -166,6 +175,7 @@ fn master(dispatcher: &Arc<Dispatcher>, seen: UnboundedSender<Seen>) -> Result<M
 async fn slave(
     id: i64,
     url: &str,
+    token: &Secret,
     node: &Arc<Node>,
     packages: &[String],
 ) -> Result<Client, Failure> {
@@ -175,6 +185,7 @@ async fn slave(
         .id(id)
         .name(&name)
         .agent("seqlink tour")
+        .token(token.clone())
         .router(node.router())
         .connect()
         .await

@@ -112,12 +112,12 @@ const MOST_GIVEN: usize = 16;
 impl Tokens {
     fn has(&self, token: &Secret) -> bool {
         // All are looked at, so that the time does not tell which it was.
-        self.given.iter().fold(self.shown.is(token), |known, given| known | given.is(token))
+        self.given.iter().fold(self.shown == *token, |known, given| known | (given == token))
     }
 
     /// `token` was shown, and `new` is given for it.
     fn renew(&mut self, token: &Secret, new: Secret) {
-        if !self.shown.is(token) {
+        if self.shown != *token {
             self.shown = token.clone();
             self.given.clear();
         }

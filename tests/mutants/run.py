@@ -52,7 +52,7 @@ def copy_tree(copy):
 def cargo(copy, arguments, limit):
     """Whether it succeeded; `None` when it took too long. What it printed."""
     process = subprocess.Popen(
-        ["cargo", "test", "--quiet", *arguments],
+        ["cargo", *arguments, "--quiet"],
         cwd=copy, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env={**os.environ, "CARGO_TARGET_DIR": str(copy / "target"), "RUST_BACKTRACE": "0"},
         start_new_session=True,
@@ -73,10 +73,15 @@ def try_mutant(copy, mutant):
         return f"the text stands {whole.count(old)} times in {mutant['file']}"
     try:
         path.write_text(whole.replace(old, new))
-        built, output = cargo(copy, [*mutant["test"].split(), "--no-run"], BUILD)
-        if not built:
-            return "it does not build:\n" + output
-        passed, output = cargo(copy, mutant["test"].split(), LIMIT)
+        builds = [["test", "--no-run", *mutant["test"].split()]]
+        if mutant["file"].startswith("examples/"):
+            # A test that is named brings no programs with it.
+            builds.append(["build", "--examples"])
+        for build in builds:
+            built, output = cargo(copy, build, BUILD)
+            if not built:
+                return "it does not build:\n" + output
+        passed, output = cargo(copy, ["test", *mutant["test"].split()], LIMIT)
         return "it lives" if passed else None
     finally:
         path.write_text(whole)

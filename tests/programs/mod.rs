@@ -4,7 +4,7 @@
 pub mod cable;
 
 use std::io::{BufRead, BufReader, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -36,8 +36,25 @@ pub fn example(name: &str, arguments: &[&str]) -> Command {
     let path = path.join("examples").join(name);
     assert!(path.exists(), "{} is not built: cargo build --examples", path.display());
     let mut command = Command::new(path);
-    command.env_remove("SEQLINK_TOKEN").env_remove("RUST_LOG").args(arguments);
+    command.args(arguments);
+    settle(&mut command);
     command
+}
+
+/// Nothing of this machine's settings: no token, and a folder of the tests' own for those that
+/// masters make.
+pub fn settle(command: &mut Command) {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("run");
+    own_folder(&folder);
+    command.env_remove("SEQLINK_TOKEN").env_remove("RUST_LOG").env("XDG_RUNTIME_DIR", folder);
+}
+
+/// Makes a folder that is its user's alone, unless there is one.
+pub fn own_folder(path: &Path) {
+    let mut folder = std::fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut folder, 0o700);
+    folder.recursive(true).create(path).expect("the folder can be made");
 }
 
 /// What a program has said so far, read all the time so that it never waits for a full pipe.
