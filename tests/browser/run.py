@@ -125,7 +125,7 @@ class World:
 
     def master(self, *words):
         """A master that listens, and has slave 7; its port."""
-        master = self.start(self.programs / "master", "--listen", "127.0.0.1:0", *words)
+        master = self.start(self.programs / "master", "--listen", "127.0.0.1:0", "--open", *words)
         url = master.says("link ws://").removeprefix("link ")
         slave = self.start(self.programs / "slave", "--master", url, "--id", "7")
         slave.says("registered")
