@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::raw::Raw;
+use common::scripted::{Scripted, Session, data_of};
 use common::world::{Ticks, World, counting};
 use common::*;
 use seqlink::transport::memory::{self, Cable};
@@ -401,4 +402,28 @@ async fn greeted(address: SocketAddr) -> Raw {
     raw.http(&common::raw::upgrade("/session/api/socket")).await;
     assert_eq!(raw.json().await["type"], "hello");
     raw
+}
+
+/// A session that ends while its client brings a socket for it: the client is told so, and registers
+/// on that socket.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_ends_in_this_moment_is_invalidated() {
+    let master = Master::builder().router(router()).build().unwrap();
+    let (_peer, link, session) = Session::control(&master).await;
+    // The peer neither reads nor hangs up: the link is on its way out for a while.
+    link.close("enough");
+    tokio::task::yield_now().await;
+    let (ours, theirs) = memory::session_pair();
+    let attaching = tokio::spawn(async move { master.attach(theirs).await });
+    let mut peer = Scripted(ours);
+    data_of(&peer.hear().await, "hello");
+    peer.say(&session.frame(None)).await;
+    data_of(&soon(peer.hear()).await, "invalidate");
+    let data = r#"{"agent":"scripted","version":"2.0.0"}"#;
+    peer.say(&format!(r#"{{"seq":null,"type":"register_control","data":{data}}}"#)).await;
+    data_of(&soon(peer.hear()).await, "ready");
+    peer.say(r#"{"seq":1,"type":"echo_request","data":{"text":"anew"}}"#).await;
+    assert!(soon(peer.hear()).await.contains("anew"));
+    let anew = attaching.await.unwrap().unwrap();
+    assert!(!anew.is(&link) && link.is_closed());
 }
