@@ -33,7 +33,7 @@ use crate::version::{VersionError, Versions};
 use crate::wire::{Close, Dialect, Draft, EncodeError, Frame, Text};
 
 pub(crate) use client::{Registered, client};
-pub(crate) use server::{Arrival, SessionTerms, cont, server};
+pub(crate) use server::{Arrival, SessionTerms, cont, invalidate, server};
 
 /// Longest frame in bytes before `ready`.
 pub(crate) const MAX_FRAME: usize = 16 * 1024;

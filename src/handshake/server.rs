@@ -18,6 +18,9 @@ use crate::wire::{
     Resume, Seconds, Text,
 };
 
+/// What a master expects after its `hello`, for a client that does not resume.
+const REGISTRATION: &str = "register_slave or register_control";
+
 /// What a client wants of a master.
 #[derive(Debug)]
 pub(crate) enum Arrival<S> {
@@ -50,10 +53,21 @@ pub(crate) async fn server<S>(
     let mut script = Script::new(transport, terms, session.dialect);
     match script.serve(session, authenticate, find).await {
         Ok(Served::Resume(seat, last_seq)) => Ok(Arrival::Resume { seat, last_seq }),
-        Ok(Served::Ready(welcome)) => {
-            let Welcome { ready, peer, version, hold } = *welcome;
-            Ok(Arrival::Fresh(Box::new(script.finish(Some(ready), peer, version, hold))))
-        }
+        Ok(Served::Ready(welcome)) => Ok(Arrival::Fresh(script.welcome(*welcome))),
+        Err(error) => Err(script.refuse(error, Role::Master).await),
+    }
+}
+
+/// The same from where a client waits for `continue`, when its session has ended after all.
+pub(crate) async fn invalidate(
+    transport: &mut impl Transport,
+    terms: &Terms,
+    session: &SessionTerms<'_>,
+    authenticate: Option<&Authenticate>,
+) -> Result<Box<Agreement>, HandshakeError> {
+    let mut script = Script::new(transport, terms, session.dialect);
+    match script.begin_anew(session, authenticate).await {
+        Ok(welcome) => Ok(script.welcome(welcome)),
         Err(error) => Err(script.refuse(error, Role::Master).await),
     }
 }
@@ -90,20 +104,42 @@ impl<T: Transport> Script<'_, T> {
         let plugins = session.dialect.plugins.then_some(Nothing {});
         self.say(Hello::TYPE, &Hello { version, plugins }).await?;
 
-        let expected = "register_slave or register_control";
-        let mut text = self.hear(expected).await?;
-        if session.dialect.resumes() && read(&text, expected)?.kind == Resume::TYPE {
-            let resume: Resume = data(&read(&text, expected)?, Resume::TYPE)?;
-            if let Some(seat) = find(&resume.session_token) {
-                return Ok(Served::Resume(seat, resume.last_seq));
-            }
-            self.say(Invalidate::TYPE, &Invalidate {}).await?;
-            text = self.hear(expected).await?;
-        }
+        let text = self.hear(REGISTRATION).await?;
+        let welcome =
+            if session.dialect.resumes() && read(&text, REGISTRATION)?.kind == Resume::TYPE {
+                let resume: Resume = data(&read(&text, REGISTRATION)?, Resume::TYPE)?;
+                if let Some(seat) = find(&resume.session_token) {
+                    return Ok(Served::Resume(seat, resume.last_seq));
+                }
+                self.begin_anew(session, authenticate).await?
+            } else {
+                self.let_in(&text, session, authenticate).await?
+            };
+        Ok(Served::Ready(Box::new(welcome)))
+    }
+
+    /// The session of a `resume` is gone: its client registers on the same socket.
+    async fn begin_anew(
+        &mut self,
+        session: &SessionTerms<'_>,
+        authenticate: Option<&Authenticate>,
+    ) -> Result<Welcome, HandshakeError> {
+        self.say(Invalidate::TYPE, &Invalidate {}).await?;
+        let text = self.hear(REGISTRATION).await?;
+        self.let_in(&text, session, authenticate).await
+    }
+
+    /// Lets a client in that has said who it is.
+    async fn let_in(
+        &mut self,
+        text: &Text,
+        session: &SessionTerms<'_>,
+        authenticate: Option<&Authenticate>,
+    ) -> Result<Welcome, HandshakeError> {
         if let Some(reason) = (session.shut)() {
             return Err(HandshakeError::Shutdown(reason));
         }
-        let frame = read(&text, expected)?;
+        let frame = read(text, REGISTRATION)?;
         let (role, id, name, register) = match &*frame.kind {
             RegisterSlave::TYPE => {
                 let slave: RegisterSlave = data(&frame, RegisterSlave::TYPE)?;
@@ -113,7 +149,7 @@ impl<T: Transport> Script<'_, T> {
             RegisterControl::TYPE => {
                 (Role::Control, None, None, data(&frame, RegisterControl::TYPE)?)
             }
-            _ => return Err(invalid(expected, HandshakeFault::Type)),
+            _ => return Err(invalid(REGISTRATION, HandshakeFault::Type)),
         };
         let RegisterControl { token, agent, version } = register;
         let (theirs, negotiated) = self.negotiate(&version)?;
@@ -124,7 +160,12 @@ impl<T: Transport> Script<'_, T> {
         }
         let hold = session.dialect.resumes().then(|| session.hold());
         let ready = self.frame(Ready::TYPE, &ready(hold.as_ref(), &peer))?;
-        Ok(Served::Ready(Box::new(Welcome { ready, peer, version: negotiated, hold })))
+        Ok(Welcome { ready, peer, version: negotiated, hold })
+    }
+
+    fn welcome(self, welcome: Welcome) -> Box<Agreement> {
+        let Welcome { ready, peer, version, hold } = welcome;
+        Box::new(self.finish(Some(ready), peer, version, hold))
     }
 
     /// Asks the authenticator, which is the application's own code.

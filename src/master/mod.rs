@@ -20,7 +20,7 @@ use registry::{Membership, Registry};
 use sessions::{Found, Sessions};
 
 use crate::close::{CloseCode, Closed, Reason};
-use crate::error::{HandshakeError, TransportError};
+use crate::error::HandshakeError;
 use crate::handshake::{self, Agreement, Arrival, Authenticate, SessionTerms, Terms};
 use crate::link::{Config, Driver, Link, Resumption, Routes, Unrecoverable};
 use crate::message::Role;
@@ -161,7 +161,16 @@ impl Master {
             handshake::server(&mut transport, &terms, &session, authenticate.as_ref(), find);
         match arrival.await? {
             Arrival::Fresh(agreement) => Ok(self.start(transport, *agreement)),
-            Arrival::Resume { seat, last_seq } => self.hand_over(transport, seat, last_seq),
+            Arrival::Resume { seat, last_seq } => {
+                let mut transport = match self.hand_over(transport, seat, last_seq).await {
+                    Ok(link) => return Ok(link),
+                    Err(transport) => transport,
+                };
+                let authenticate = authenticate.as_ref();
+                let anew = handshake::invalidate(&mut transport, &terms, &session, authenticate);
+                let agreement = anew.await?;
+                Ok(self.start(transport, *agreement))
+            }
         }
     }
 
@@ -186,23 +195,22 @@ impl Master {
         link
     }
 
-    /// Brings a socket to the link whose session it goes on with.
-    fn hand_over(
+    /// Brings a socket to the link whose session it goes on with. It comes back when that session
+    /// has ended meanwhile.
+    async fn hand_over(
         &self,
         transport: Box<dyn Transport>,
         found: Found,
         last_seq: Option<u64>,
-    ) -> Result<Link, HandshakeError> {
+    ) -> Result<Link, Box<dyn Transport>> {
         let mut hold = found.hold.clone();
         if found.link.renews_token() {
             hold.token = self.sessions(|sessions| sessions.renew(&found));
         }
         let resumption = Resumption { transport, last_seq, hold };
-        if found.sockets.put(resumption) {
-            Ok(found.link)
-        } else {
-            // The session has ended in this moment: the client finds that out when it dials again.
-            Err(HandshakeError::Transport(TransportError::Ended))
+        match found.sockets.put(resumption).await {
+            Ok(()) => Ok(found.link),
+            Err(resumption) => Err(resumption.transport),
         }
     }
 

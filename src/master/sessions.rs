@@ -4,7 +4,7 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
 use crate::close::Closed;
@@ -35,7 +35,8 @@ pub(super) struct Slot {
 
 enum Next {
     None,
-    Socket(Resumption),
+    /// And where it goes back to when the session ends before it is taken.
+    Socket(Resumption, oneshot::Sender<Resumption>),
     /// The session has ended.
     Closed,
 }
@@ -46,16 +47,19 @@ impl Slot {
     }
 
     /// Puts a socket in, in the place of one that was not taken yet: its client has brought a newer
-    /// one. Says whether the session is still there.
-    pub(super) fn put(&self, resumption: Resumption) -> bool {
-        let mut next = self.lock();
-        if let Next::Closed = *next {
-            return false;
+    /// one. It comes back when the session has ended, or ends before it is taken.
+    pub(super) async fn put(&self, resumption: Resumption) -> Result<(), Resumption> {
+        let (back, unclaimed) = oneshot::channel();
+        {
+            let mut next = self.lock();
+            if let Next::Closed = *next {
+                return Err(resumption);
+            }
+            *next = Next::Socket(resumption, back);
         }
-        *next = Next::Socket(resumption);
-        drop(next);
         self.filled.notify_one();
-        true
+        // Without a word it was taken, or replaced by a newer one.
+        unclaimed.await.map_or(Ok(()), Err)
     }
 
     async fn take(&self) -> Resumption {
@@ -70,7 +74,7 @@ impl Slot {
     fn taken(&self) -> Option<Resumption> {
         let mut next = self.lock();
         match mem::replace(&mut *next, Next::None) {
-            Next::Socket(resumption) => Some(resumption),
+            Next::Socket(resumption, _) => Some(resumption),
             other => {
                 *next = other;
                 None
@@ -88,7 +92,7 @@ impl fmt::Debug for Next {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::None => "None",
-            Self::Socket(_) => "Socket",
+            Self::Socket(..) => "Socket",
             Self::Closed => "Closed",
         })
     }
@@ -199,7 +203,11 @@ impl Recover for SocketQueue {
 
 impl Drop for SocketQueue {
     fn drop(&mut self) {
-        *self.slot.lock() = Next::Closed;
+        let last = mem::replace(&mut *self.slot.lock(), Next::Closed);
+        if let Next::Socket(resumption, back) = last {
+            // Who brought it may have gone.
+            let _ = back.send(resumption);
+        }
     }
 }
 
@@ -235,6 +243,8 @@ fn number(token: &Secret) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
+
     use super::*;
     use crate::transport::memory;
 
@@ -251,11 +261,18 @@ mod tests {
         let slot = Arc::new(Slot::new());
         let queue = SocketQueue { slot: Arc::clone(&slot), timeout: Duration::ZERO };
         let taken = || slot.taken().and_then(|resumption| resumption.last_seq);
-        assert!(slot.put(socket(1)) && slot.put(socket(2)));
+        let mut put = [1, 2, 3].map(|number| Some(Box::pin(slot.put(socket(number)))));
+        let mut poll = |n: usize| put[n - 1].as_mut().unwrap().now_or_never();
+        let back =
+            |put: Option<Result<(), Resumption>>| put.unwrap().err().and_then(|it| it.last_seq);
+        assert!(poll(1).is_none() && poll(2).is_none());
+        assert_eq!(back(poll(1)), None, "replaced");
         assert_eq!((taken(), taken()), (Some(2), None));
-        assert!(slot.put(socket(3)));
+        assert_eq!(back(poll(2)), None, "taken");
+        assert!(poll(3).is_none());
         drop(queue);
-        assert!(!slot.put(socket(4)));
+        assert_eq!(back(poll(3)), Some(3));
+        assert_eq!(back(slot.put(socket(4)).now_or_never()), Some(4));
         assert_eq!(taken(), None);
     }
 }
