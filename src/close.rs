@@ -140,6 +140,11 @@ impl Closed {
         Self { by: ClosedBy::Remote, code, reason: Reason::new(reason) }
     }
 
+    /// The peer has sent what is no message of a link.
+    pub(crate) fn malformed(fault: impl fmt::Display) -> Self {
+        Self::local(CloseCode::PROTOCOL, format!("{}: {fault}", Reason::MALFORMED))
+    }
+
     /// An end that nobody decided.
     pub fn lost(reason: impl AsRef<str>) -> Self {
         Self { by: ClosedBy::Lost, code: CloseCode::ABNORMAL, reason: Reason::new(reason) }

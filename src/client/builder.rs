@@ -171,8 +171,7 @@ impl ClientBuilder {
         let stop = dialer.stop.clone();
         match dialer.register(Box::new(transport), deadline, None, stop).await? {
             Dialled::Fresh(transport, agreement) => {
-                let driver = dialer.link(transport, *agreement);
-                let link = driver.link().clone();
+                let (link, driver) = dialer.link(transport, *agreement);
                 tokio::spawn(async move {
                     let (_, rest) = driver.run(&mut Unrecoverable).await;
                     rest.finish().await;
@@ -354,9 +353,13 @@ impl Dialer {
     }
 
     /// A link over a finished handshake.
-    pub(super) fn link(&self, transport: Box<dyn Transport>, agreement: Agreement) -> Driver {
+    pub(super) fn link(
+        &self,
+        transport: Box<dyn Transport>,
+        agreement: Agreement,
+    ) -> (Link, Driver) {
         let (config, routes) = (self.config.clone(), Arc::clone(&self.routes));
-        Driver::new(transport, agreement, self.registration.peer.role, config, routes)
+        Link::start(transport, agreement, self.registration.peer.role, config, routes)
     }
 }
 

@@ -198,8 +198,8 @@ impl Task {
             let failure = loop {
                 match next {
                     Ok(Dialled::Fresh(transport, agreement)) => {
-                        let driver = self.dialer.link(transport, *agreement);
-                        match self.hold(driver.link().clone(), driver).await {
+                        let (link, driver) = self.dialer.link(transport, *agreement);
+                        match self.hold(link, driver).await {
                             End::Final(error) => break Err(error),
                             End::Lost(failure) => break Ok(failure),
                             End::Replaced(dialled) => next = Ok(dialled),

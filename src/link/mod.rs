@@ -1,23 +1,17 @@
 //! The link itself: the handle that either side holds, and what works behind it.
+//!
+//! Three rooms, each of which may use those before it: [`outbound`] sends, [`inbound`] receives, and
+//! [`driver`] is the task that owns the socket. This file is the public face of them.
 
-mod asking;
-mod bell;
 mod config;
+mod disconnect;
 mod driver;
-mod expiry;
 mod forward;
-mod gate;
-mod inbox;
-mod parting;
-mod pending;
-mod receive;
-mod recover;
+mod inbound;
+mod outbound;
+mod refusal;
 mod router;
-mod shared;
-mod socket;
 mod state;
-mod stream;
-mod work;
 
 use std::fmt;
 use std::future::Future;
@@ -27,24 +21,20 @@ use std::time::Duration;
 use semver::Version;
 use serde_json::value::RawValue;
 
-use asking::Asking;
 pub use config::Config;
-pub(crate) use driver::Driver;
-pub(crate) use recover::{Lost, Recover, Resumption, Unrecoverable};
-pub(crate) use router::Routes;
+pub(crate) use driver::{Driver, Lost, Recover, Resumption, Unrecoverable};
+pub(crate) use inbound::Routes;
+use outbound::{Handle, RequestFuture};
 pub use router::{Ctx, Router};
-use shared::Shared;
-pub use state::{LinkState, States};
+pub use state::{Ignored, LinkState, States};
 
-use crate::close::{CloseCode, Closed, cut};
+use crate::close::{CloseCode, Closed};
 use crate::error::{DecodeError, EventError, RequestError, SendError};
 use crate::handshake::{Agreement, Hold, Peer};
 use crate::message::{Direction, Event, Request, Role, Since};
-use crate::session::Receiving;
+use crate::session::Session;
+use crate::transport::Transport;
 use crate::wire::{Draft, EncodeError, decode, without_seq};
-
-/// Longest text of an error response in bytes; longer ones are cut.
-const MAX_ERROR: usize = 4096;
 
 /// One side's handle of a link. Cheap to clone; all clones are the same link.
 ///
@@ -63,15 +53,28 @@ const MAX_ERROR: usize = 4096;
 ///   it. End it with [`close`](Self::close).
 #[derive(Clone)]
 pub struct Link {
-    shared: Arc<Shared>,
+    handle: Handle,
     timeout: Option<Duration>,
 }
 
 impl Link {
-    /// A link over a finished handshake, and what its driver needs to know of what was received.
-    fn new(agreement: Agreement, us: Role, config: Config) -> (Self, Receiving) {
-        let (shared, receiving) = Shared::new(agreement, us, config);
-        (Self { shared: Arc::new(shared), timeout: None }, receiving)
+    fn new(handle: Handle) -> Self {
+        Self { handle, timeout: None }
+    }
+
+    /// A link over a finished handshake, and the task behind it, which is to be run.
+    pub(crate) fn start(
+        transport: Box<dyn Transport>,
+        agreement: Agreement,
+        us: Role,
+        config: Config,
+        routes: Arc<Routes>,
+    ) -> (Self, Driver) {
+        let Agreement { first, session, peer, version, hold } = agreement;
+        let Session { sending, receiving } = session;
+        let handle = Handle::new(us, peer, version, config, sending, hold);
+        let driver = Driver::new(transport, first, handle.clone(), receiving, routes);
+        (Self::new(handle), driver)
     }
 
     /// Asks the peer and waits for its answer.
@@ -95,7 +98,7 @@ impl Link {
             .may_send(R::NAME, R::DIRECTION, R::SINCE)
             .and_then(|()| Ok(Draft::request(R::NAME, request)?));
         let timeout = self.timeout.or(R::TIMEOUT);
-        Asking::new(Arc::clone(&self.shared), draft, timeout, |data| decode(data))
+        RequestFuture::new(self.handle.clone(), draft, timeout, |data| decode(data))
     }
 
     /// Asks with a message that is already JSON: `name` without `_request`, `data` an object. The
@@ -118,9 +121,9 @@ impl Link {
         &self,
         draft: Result<Draft, EncodeError>,
         timeout: Option<Duration>,
-    ) -> Asking<Box<RawValue>> {
+    ) -> RequestFuture<Box<RawValue>> {
         let draft = draft.map_err(SendError::from);
-        Asking::new(Arc::clone(&self.shared), draft, timeout, |data| {
+        RequestFuture::new(self.handle.clone(), draft, timeout, |data| {
             without_seq(data).map_err(|error| DecodeError::new(&error))
         })
     }
@@ -142,14 +145,14 @@ impl Link {
         let draft = self
             .may_send(E::NAME, E::DIRECTION, E::SINCE)
             .and_then(|()| Ok(Draft::event(E::NAME, event)?));
-        let shared = Arc::clone(&self.shared);
-        async move { shared.event(&draft?).await }
+        let handle = self.handle.clone();
+        async move { handle.event(&draft?).await }
     }
 
     /// This link, with another time limit for the requests made through the returned handle.
     #[must_use]
     pub fn timeout(&self, timeout: Duration) -> Self {
-        Self { shared: Arc::clone(&self.shared), timeout: Some(timeout) }
+        Self { handle: self.handle.clone(), timeout: Some(timeout) }
     }
 
     /// Starts to close: what is queued goes out, then the reason, then the socket. Returns at
@@ -164,7 +167,7 @@ impl Link {
     }
 
     pub(crate) fn close_with(&self, code: CloseCode, reason: impl AsRef<str>) {
-        self.shared.ask_to_close(Closed::local(code, reason));
+        self.handle.ask_close(Closed::local(code, reason));
     }
 
     /// Waits until the link has ended, and says who ended it and why.
@@ -173,83 +176,82 @@ impl Link {
     ///
     /// May be dropped and called again at any time, from any number of tasks.
     pub async fn closed(&self) -> Closed {
-        self.shared.closed().await
+        let mut state = self.handle.states();
+        let ended = state.wait_for(|state| state.end().is_some()).await;
+        // Its sender is in the handle.
+        ended.ok().and_then(|state| state.end().cloned()).unwrap_or_else(|| Closed::lost("Gone"))
     }
 
     /// What state the link is in, and each further one.
     pub fn states(&self) -> States {
-        States::new(self.shared.states())
+        States::new(self.handle.states())
     }
 
     /// Whether the link has ended.
     pub fn is_closed(&self) -> bool {
-        self.shared.end().is_some()
+        self.handle.state().end().is_some()
     }
 
     /// How the link has ended, if it has.
     pub fn ended(&self) -> Option<Closed> {
-        self.shared.end().cloned()
+        self.handle.state().end().cloned()
     }
 
     /// Who is at the other end.
     pub fn peer(&self) -> &Peer {
-        self.shared.peer()
+        self.handle.peer()
     }
 
     /// The negotiated protocol version: the lower of both sides', without a pre-release tag.
     pub fn version(&self) -> &Version {
-        self.shared.version()
+        self.handle.version()
     }
 
     /// How many requests of this side wait for an answer.
     pub fn pending(&self) -> usize {
-        self.shared.pending().count()
+        self.handle.pending()
     }
 
     /// What was received so far and led to nothing.
     pub fn ignored(&self) -> Ignored {
-        self.shared.ignored()
+        self.handle.ignored()
     }
 
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
+    fn handle(&self) -> &Handle {
+        &self.handle
     }
 
     /// Whether both are handles of the same link. A slave that registers anew is a new link of the
     /// same peer.
     pub fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.shared, &other.shared)
+        self.handle.is_same(&other.handle)
     }
 
     /// How the link outlives its socket; `None` where it does not.
     pub(crate) fn hold(&self) -> Option<Hold> {
-        self.shared.hold()
+        self.handle.hold()
     }
 
     /// Whether it has lost its socket, and its session is held.
     pub(crate) fn is_resuming(&self) -> bool {
-        matches!(*self.shared.states().borrow(), LinkState::Resuming { .. })
+        matches!(*self.handle.state(), LinkState::Resuming { .. })
     }
 
     /// Whether nothing would be lost if the link ended.
     pub(crate) fn holds_nothing(&self) -> bool {
-        self.pending() == 0 && self.shared.with_session(|session| session.held()) == 0
+        self.pending() == 0 && self.handle.held() == 0
     }
 
     pub(crate) fn renews_token(&self) -> bool {
-        self.shared.with_session(|session| session.dialect().renews_token)
+        self.handle.dialect().renews_token
     }
 
     pub(crate) fn describe_peer(&self) -> String {
-        let peer = self.peer();
-        match peer.id {
-            Some(id) => format!("{} {id}", peer.role),
-            None => peer.role.to_string(),
-        }
+        self.handle.describe_peer()
     }
 
     fn may_send(&self, name: &'static str, to: Direction, since: Since) -> Result<(), SendError> {
-        let (us, peer) = (self.shared.us(), self.peer().role);
+        let (us, peer) = (self.handle.us(), self.peer().role);
         if !to.allows(us, peer) {
             return Err(SendError::Direction { name, allowed: to, from: us, to: peer });
         }
@@ -261,26 +263,11 @@ impl Link {
     }
 }
 
-/// Counts of received messages that led to nothing; the link stays.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Ignored {
-    /// Events without a handler, from the wrong side, or with wrong data.
-    pub events: u64,
-    /// Responses that nobody waits for: late ones, and those to nobody.
-    pub responses: u64,
-}
-
-/// An error response; its text is cut to 4 KiB.
-pub(crate) fn error_response(name: &str, seq: u64, error: &str) -> Result<Draft, EncodeError> {
-    Draft::error(name, seq, cut(error, MAX_ERROR))
-}
-
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Link")
             .field("peer", self.peer())
-            .field("closed", &self.shared.end())
+            .field("state", &*self.handle.state())
             .finish_non_exhaustive()
     }
 }
@@ -320,9 +307,8 @@ mod tests {
             let peer = Peer { role, id: None, name: None, agent, version: version.clone() };
             let session = Session::continuing(Dialect::PLAIN, last_sent);
             let agreement = Agreement { first: None, session, peer, version, hold: None };
-            let routes = Arc::default();
-            let driver = Driver::new(Box::new(transport), agreement, us, Config::default(), routes);
-            let link = driver.link().clone();
+            let (routes, config) = (Arc::default(), Config::default());
+            let (link, driver) = Link::start(Box::new(transport), agreement, us, config, routes);
             tokio::spawn(async move { driver.run(&mut Unrecoverable).await });
             link
         };

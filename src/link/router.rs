@@ -1,20 +1,19 @@
-use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::future::Future;
-use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use futures::FutureExt as _;
-use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::Link;
 use super::forward::{hand_on, relay};
-use crate::error::{ConfigError, DecodeError};
+use super::inbound::{Call, EventRoute, Handled, RequestRoute, Routes};
+use super::outbound::Handle;
+use super::refusal::error_response;
+use crate::error::ConfigError;
 use crate::handshake::Peer;
-use crate::message::{Direction, Event, Request};
-use crate::wire::{Draft, check_name, decode};
+use crate::message::{Event, Request};
+use crate::wire::{Draft, decode};
 
 /// The handlers of one side, by message type, and the state that they share.
 ///
@@ -66,7 +65,7 @@ use crate::wire::{Draft, check_name, decode};
 /// - What was received is handled even when the link ends meanwhile; the answers are dropped.
 pub struct Router<S = ()> {
     state: Arc<S>,
-    routes: Routes,
+    routes: Result<Routes, ConfigError>,
 }
 
 /// What a handler knows besides its message.
@@ -112,7 +111,7 @@ impl<S: Send + Sync + 'static> Router<S> {
 
     /// No handlers yet, and a state that others hold too.
     pub fn shared(state: Arc<S>) -> Self {
-        Self { state, routes: Routes::default() }
+        Self { state, routes: Ok(Routes::default()) }
     }
 
     /// Handles the request `R`. An `Err` becomes the text of an error response.
@@ -124,12 +123,12 @@ impl<S: Send + Sync + 'static> Router<S> {
         Fut: Future<Output = Result<R::Response, E>> + Send + 'static,
         E: fmt::Display,
     {
-        self.add_request::<R>(move |ctx, seq, data| {
-            let link = ctx.link.clone();
-            let answer = handler(decode(data)?, ctx);
+        self.add_request::<R>(move |ctx, call| {
+            let (handle, seq) = (ctx.link.handle().clone(), call.seq);
+            let answer = handler(decode(call.data)?, ctx);
             Ok(async move {
                 let outcome = answer.await.map_err(|error| error.to_string());
-                finish::<R, _>(&link, seq, outcome).await;
+                finish::<R, _>(&handle, seq, outcome).await;
             }
             .boxed())
         })
@@ -163,10 +162,10 @@ impl<S: Send + Sync + 'static> Router<S> {
         F: Fn(&R, &Ctx<S>) -> Result<Link, E> + Send + Sync + 'static,
         E: fmt::Display,
     {
-        self.add_request::<R>(move |ctx, seq, data| {
-            let target = resolve(&decode(data)?, &ctx).map_err(|error| error.to_string());
-            let request = Draft::request_read(R::NAME, data);
-            let asker = ctx.link;
+        self.add_request::<R>(move |ctx, call| {
+            let target = resolve(&decode(call.data)?, &ctx).map_err(|error| error.to_string());
+            let request = Draft::request_read(R::NAME, call.data);
+            let (asker, seq) = (ctx.link.handle().clone(), call.seq);
             Ok(async move {
                 let answer = match target {
                     Ok(link) => relay::<R>(&link, request).await,
@@ -186,7 +185,7 @@ impl<S: Send + Sync + 'static> Router<S> {
         F: Fn(E, Ctx<S>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        self.add_event::<E>(move |ctx, data| Ok(handler(decode(data)?, ctx).boxed()))
+        self.add_event::<E>(move |ctx, call| Ok(handler(decode(call.data)?, ctx).boxed()))
     }
 
     /// Hands the event `E` on, unread, to all links that `resolve` names, to each under a number
@@ -217,163 +216,76 @@ impl<S: Send + Sync + 'static> Router<S> {
         F: Fn(&E, &Ctx<S>) -> T + Send + Sync + 'static,
         T: IntoIterator<Item = Link>,
     {
-        self.add_event::<E>(move |ctx, data| {
-            let targets = resolve(&decode(data)?, &ctx);
-            hand_on::<E>(targets, Draft::event_read(E::NAME, data));
+        self.add_event::<E>(move |ctx, call| {
+            let targets = resolve(&decode(call.data)?, &ctx);
+            hand_on::<E>(targets, Draft::event_read(E::NAME, call.data));
             Ok(std::future::ready(()).boxed())
         })
     }
 
     fn add_event<E: Event>(
         mut self,
-        handle: impl Fn(Ctx<S>, &str) -> Handled + Send + Sync + 'static,
+        handle: impl Fn(Ctx<S>, Call<'_>) -> Handled + Send + Sync + 'static,
     ) -> Self {
-        let state = Arc::clone(&self.state);
-        let call: EventCall = Box::new(move |link, data| {
-            handle(Ctx { state: Arc::clone(&state), link, deadline: None }, data)
+        let handler = Box::new(self.with_ctx(handle));
+        let route = EventRoute { direction: E::DIRECTION, handler };
+        self.routes = self.routes.and_then(|mut routes| {
+            routes.add_event(E::NAME, route)?;
+            Ok(routes)
         });
-        let route = EventRoute { direction: E::DIRECTION, call };
-        let known = self.routes.events.insert(E::NAME, route).is_some();
-        self.routes.note(E::NAME, known);
         self
     }
 
     fn add_request<R: Request>(
         mut self,
-        handle: impl Fn(Ctx<S>, u64, &str) -> Handled + Send + Sync + 'static,
+        handle: impl Fn(Ctx<S>, Call<'_>) -> Handled + Send + Sync + 'static,
     ) -> Self {
-        let state = Arc::clone(&self.state);
-        let call: RequestCall = Box::new(move |link, deadline, seq, data| {
-            handle(Ctx { state: Arc::clone(&state), link, deadline }, seq, data)
+        let handler = Box::new(self.with_ctx(handle));
+        let (name, direction, timeout) = (R::NAME, R::DIRECTION, R::TIMEOUT);
+        let route = RequestRoute { name, direction, timeout, handler };
+        self.routes = self.routes.and_then(|mut routes| {
+            routes.add_request(route)?;
+            Ok(routes)
         });
-        let route =
-            RequestRoute { name: R::NAME, direction: R::DIRECTION, timeout: R::TIMEOUT, call };
-        let known = self.routes.requests.insert(R::NAME, route).is_some();
-        self.routes.note(R::NAME, known);
         self
+    }
+
+    /// Gives each call what its handler knows besides the message.
+    fn with_ctx(
+        &self,
+        handle: impl Fn(Ctx<S>, Call<'_>) -> Handled + Send + Sync + 'static,
+    ) -> impl Fn(Handle, Call<'_>) -> Handled + Send + Sync + 'static {
+        let state = Arc::clone(&self.state);
+        move |link, call| {
+            let link = Link::new(link);
+            let ctx = Ctx { state: Arc::clone(&state), link, deadline: call.deadline };
+            handle(ctx, call)
+        }
     }
 }
 
 impl<S> Router<S> {
     pub(crate) fn into_routes(self) -> Result<Arc<Routes>, ConfigError> {
-        match self.routes.fault {
-            Some(fault) => Err(fault),
-            None => Ok(Arc::new(self.routes)),
-        }
-    }
-}
-
-/// A message that is being handled, to the end: a request's response is queued.
-pub(crate) type Handled = Result<BoxFuture<'static, ()>, DecodeError>;
-type RequestCall = Box<dyn Fn(Link, Option<Instant>, u64, &str) -> Handled + Send + Sync>;
-type EventCall = Box<dyn Fn(Link, &str) -> Handled + Send + Sync>;
-
-pub(crate) struct RequestRoute {
-    pub(crate) name: &'static str,
-    pub(crate) direction: Direction,
-    pub(crate) timeout: Option<Duration>,
-    pub(crate) call: RequestCall,
-}
-
-pub(crate) struct EventRoute {
-    pub(crate) direction: Direction,
-    pub(crate) call: EventCall,
-}
-
-/// Spreads the names of messages. The tables are made by the program that runs them: a peer only
-/// looks things up, so it has nothing to gain from names that collide.
-#[derive(Default)]
-struct NameHasher(u64);
-
-impl Hasher for NameHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for block in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..block.len()].copy_from_slice(block);
-            // 2⁶⁴ divided by the golden ratio.
-            self.0 = (self.0.rotate_left(29) ^ u64::from_le_bytes(word))
-                .wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        }
-    }
-
-    fn finish(&self) -> u64 {
-        // The table takes its place from both ends of the number.
-        self.0 ^ (self.0 >> 32)
-    }
-}
-
-/// The handlers without their types.
-#[derive(Default)]
-pub(crate) struct Routes {
-    requests: HashMap<&'static str, RequestRoute, BuildHasherDefault<NameHasher>>,
-    events: HashMap<&'static str, EventRoute, BuildHasherDefault<NameHasher>>,
-    fault: Option<ConfigError>,
-    /// The events without a handler that were warned of; no more than [`MOST_WARNED`].
-    warned: Mutex<HashSet<Box<str>>>,
-}
-
-/// Names of events that are warned of: a peer may make up any number.
-const MOST_WARNED: usize = 32;
-
-impl Routes {
-    pub(crate) fn request(&self, name: &str) -> Option<&RequestRoute> {
-        self.requests.get(name)
-    }
-
-    pub(crate) fn event(&self, name: &str) -> Option<&EventRoute> {
-        self.events.get(name)
-    }
-
-    /// An event came that nobody handles: warns of it, once for each name.
-    pub(super) fn warn_of_event(&self, name: &str, from: &Peer) {
-        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
-        if warned.len() >= MOST_WARNED || !warned.insert(name.into()) {
-            tracing::debug!(name = ?name, from = %from.role, "ignored an event");
-            return;
-        }
-        let last = warned.len() == MOST_WARNED;
-        drop(warned);
-        let from = from.role;
-        tracing::warn!(name = ?name, %from, "ignored an event: no handler takes it from this side");
-        if last {
-            tracing::warn!("further names of ignored events are not warned of");
-        }
-    }
-
-    fn note(&mut self, name: &'static str, known: bool) {
-        if known {
-            self.fault.get_or_insert(ConfigError::DuplicateHandler(name));
-        } else if let Err(error) = check_name(name) {
-            self.fault.get_or_insert(ConfigError::Name(error));
-        }
+        self.routes.map(Arc::new)
     }
 }
 
 /// Queues the response for what a handler returned.
 async fn finish<R: Request, T: serde::Serialize>(
-    link: &Link,
+    handle: &Handle,
     seq: u64,
     outcome: Result<T, String>,
 ) {
     let write = move || match &outcome {
         Ok(response) => Draft::response(R::NAME, seq, response),
-        Err(error) => super::error_response(R::NAME, seq, error),
+        Err(error) => error_response(R::NAME, seq, error),
     };
-    link.shared().answer(R::NAME, seq, write).await;
+    handle.answer(R::NAME, seq, write).await;
 }
 
 impl<S> fmt::Debug for Router<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.routes, f)
-    }
-}
-
-impl fmt::Debug for Routes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Router")
-            .field("requests", &self.requests.keys())
-            .field("events", &self.events.keys())
-            .finish_non_exhaustive()
     }
 }
 

@@ -72,6 +72,16 @@ impl fmt::Display for LinkState {
     }
 }
 
+/// Counts of received messages that led to nothing; the link stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ignored {
+    /// Events without a handler, from the wrong side, or with wrong data.
+    pub events: u64,
+    /// Responses that nobody waits for: late ones, and those to nobody.
+    pub responses: u64,
+}
+
 /// The states of a link, one after the other.
 ///
 /// Who looks too seldom sees the newest state and not those between.

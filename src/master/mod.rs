@@ -22,7 +22,7 @@ use sessions::{Found, Sessions};
 use crate::close::{CloseCode, Closed, Reason};
 use crate::error::HandshakeError;
 use crate::handshake::{self, Agreement, Arrival, Authenticate, SessionTerms, Terms};
-use crate::link::{Config, Driver, Link, Resumption, Routes, Unrecoverable};
+use crate::link::{Config, Link, Resumption, Routes, Unrecoverable};
 use crate::message::Role;
 use crate::secret::Secret;
 use crate::transport::Transport;
@@ -179,8 +179,7 @@ impl Master {
         let inner = &self.inner;
         let hold = agreement.hold.clone();
         let (config, routes) = (inner.config.clone(), Arc::clone(&inner.routes));
-        let driver = Driver::new(transport, agreement, Role::Master, config, routes);
-        let link = driver.link().clone();
+        let (link, driver) = Link::start(transport, agreement, Role::Master, config, routes);
         let sockets = hold.map(|hold| self.sessions(|s| s.open(&hold, link.clone())));
         let member = self.join(&link);
         inner.links.spawn(async move {

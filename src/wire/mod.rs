@@ -3,6 +3,7 @@
 //! Nothing here knows a socket. What differs between the generations of the protocol stands as
 //! data in [`Dialect`].
 
+mod answer;
 mod decode;
 mod dialect;
 mod draft;
@@ -14,6 +15,7 @@ mod nesting;
 mod skimmed;
 mod text;
 
+pub(crate) use answer::{Answer, Parse, Unread};
 pub use decode::{DecodeError, decode};
 pub use dialect::{Dialect, HandshakeSeq, LostSocket};
 pub use draft::{Draft, EncodeError, NumberError};

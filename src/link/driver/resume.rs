@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Link, LinkState};
 use crate::close::Closed;
 use crate::handshake::Hold;
+use crate::link::outbound::Handle;
+use crate::link::state::LinkState;
 use crate::transport::Transport;
 
 /// Where a link gets its next socket from.
@@ -22,7 +23,7 @@ pub(crate) trait Recover: Send {
 /// A session without a socket.
 #[derive(Debug)]
 pub(crate) struct Lost {
-    link: Link,
+    handle: Handle,
     /// How its socket was lost.
     pub(crate) cut: Closed,
     pub(crate) hold: Hold,
@@ -32,13 +33,13 @@ pub(crate) struct Lost {
 }
 
 impl Lost {
-    pub(super) fn new(link: Link, cut: Closed, hold: Hold, last_seq: Option<u64>) -> Self {
+    pub(super) fn new(handle: Handle, cut: Closed, hold: Hold, last_seq: Option<u64>) -> Self {
         let now = Instant::now();
         // A time beyond what the clock can hold is as good as a day.
         let until = now.checked_add(hold.timeout).unwrap_or(now + Duration::from_secs(86_400));
-        let lost = Self { link, cut, hold, last_seq, until };
+        let lost = Self { handle, cut, hold, last_seq, until };
         let held = lost.tell(None);
-        let (peer, cut) = (lost.link.describe_peer(), &lost.cut);
+        let (peer, cut) = (lost.handle.describe_peer(), &lost.cut);
         tracing::info!(%peer, %cut, held, "the socket is lost, holding the session");
         lost
     }
@@ -49,10 +50,9 @@ impl Lost {
     }
 
     fn tell(&self, next_try: Option<Instant>) -> usize {
-        let shared = self.link.shared();
-        let held = shared.with_session(|session| session.held());
+        let held = self.handle.held();
         let (cut, until) = (self.cut.clone(), self.until);
-        shared.set_state(LinkState::Resuming { cut, held, until, next_try });
+        self.handle.set_state(LinkState::Resuming { cut, held, until, next_try });
         held
     }
 }
@@ -77,14 +77,4 @@ pub(crate) struct Resumption {
     /// The last number that the peer has received.
     pub(crate) last_seq: Option<u64>,
     pub(crate) hold: Hold,
-}
-
-/// Why a socket is no longer served.
-pub(super) enum Break {
-    /// The link has ended.
-    Ended(Closed),
-    /// The socket is lost, and the session is held.
-    Cut(Closed),
-    /// Another socket takes over.
-    TakenOver(Resumption),
 }

@@ -1,0 +1,30 @@
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::link::outbound::Handle;
+
+/// Ends the requests whose time is over: one timer per link, made when it is first needed.
+#[derive(Debug, Default)]
+pub(super) struct Deadline {
+    timer: Option<(Instant, Pin<Box<Sleep>>)>,
+}
+
+impl Deadline {
+    /// Ends what is over; a new request wakes the task when its time ends before all others.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, handle: &Handle) {
+        while let Some(next) = handle.next_deadline() {
+            let (set, timer) =
+                self.timer.get_or_insert_with(|| (next, Box::pin(sleep_until(next))));
+            if *set != next {
+                *set = next;
+                timer.as_mut().reset(next);
+            }
+            if let Poll::Pending = timer.as_mut().poll(cx) {
+                return;
+            }
+            handle.expire(Instant::now());
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Permits, and who waits for some.
+
+use std::collections::VecDeque;
+use std::task::Waker;
+
+use crate::wire::Draft;
+
+/// A number of permits under the lock of whoever owns this, handed out in turn: nobody overtakes
+/// who waits already. Each verb that may grant something returns the wakers to wake when the lock
+/// has been let go.
+#[derive(Debug)]
+pub(super) struct Budget {
+    free: usize,
+    waiters: VecDeque<Waiter>,
+    /// Bytes of the frames among them.
+    frame_bytes: usize,
+    next_ticket: u64,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    permits: usize,
+    what: Waiting,
+}
+
+#[derive(Debug)]
+enum Waiting {
+    /// A task, which comes back with its ticket.
+    Task(u64, Waker),
+    /// A frame that is handed on: it needs nobody to wait for it.
+    Frame(Draft),
+}
+
+/// Whom the permits that have become free belong to.
+#[derive(Debug)]
+pub(super) enum Granted {
+    Task(Waker),
+    Frame(Draft),
+}
+
+impl Budget {
+    pub(super) fn new(permits: usize) -> Self {
+        Self { free: permits, waiters: VecDeque::new(), frame_bytes: 0, next_ticket: 0 }
+    }
+
+    /// Takes so many permits, unless there are too few or somebody waits.
+    pub(super) fn try_take(&mut self, permits: usize) -> bool {
+        let enough = self.waiters.is_empty() && self.free >= permits;
+        if enough {
+            self.free -= permits;
+        }
+        enough
+    }
+
+    /// Gives permits back; they are to be [granted](Self::grant).
+    pub(super) fn give(&mut self, permits: usize) {
+        self.free += permits;
+    }
+
+    /// The next of those that wait for whom there are enough permits now.
+    pub(super) fn grant(&mut self) -> Option<Granted> {
+        self.waiters.front().filter(|waiter| waiter.permits <= self.free)?;
+        let Waiter { permits, what } = self.waiters.pop_front()?;
+        self.free -= permits;
+        Some(match what {
+            Waiting::Task(_, waker) => Granted::Task(waker),
+            Waiting::Frame(frame) => {
+                self.frame_bytes -= permits;
+                Granted::Frame(frame)
+            }
+        })
+    }
+
+    /// Waits for so many permits, behind all others.
+    pub(super) fn join(&mut self, permits: usize, waker: &Waker) -> u64 {
+        self.next_ticket += 1;
+        let what = Waiting::Task(self.next_ticket, waker.clone());
+        self.waiters.push_back(Waiter { permits, what });
+        self.next_ticket
+    }
+
+    /// Lets a frame wait for its bytes, behind all others.
+    pub(super) fn join_frame(&mut self, frame: Draft) {
+        let permits = frame.bytes();
+        self.frame_bytes += permits;
+        self.waiters.push_back(Waiter { permits, what: Waiting::Frame(frame) });
+    }
+
+    /// Bytes of the frames that wait.
+    pub(super) fn frame_bytes(&self) -> usize {
+        self.frame_bytes
+    }
+
+    /// Whether whoever holds `ticket` still waits; it is woken by `waker` from now on.
+    pub(super) fn still_waits(&mut self, ticket: u64, waker: &Waker) -> bool {
+        let mine = self.waiters.iter_mut().find_map(|waiter| match &mut waiter.what {
+            Waiting::Task(known, waker) if *known == ticket => Some(waker),
+            _ => None,
+        });
+        mine.is_some_and(|mine| {
+            mine.clone_from(waker);
+            true
+        })
+    }
+
+    /// Whoever holds `ticket` waits no longer. Permits that were granted to it and not fetched are
+    /// given back, and are to be [granted](Self::grant).
+    pub(super) fn leave(&mut self, ticket: u64, permits: usize) {
+        let mine =
+            |waiter: &Waiter| matches!(waiter.what, Waiting::Task(known, _) if known == ticket);
+        match self.waiters.iter().position(mine) {
+            Some(at) => drop(self.waiters.remove(at)),
+            None => self.give(permits),
+        }
+    }
+
+    /// Nobody waits any more; the tasks are to be woken, and frames are let go.
+    pub(super) fn close(&mut self) -> Vec<Waker> {
+        self.frame_bytes = 0;
+        let waiters = self.waiters.drain(..);
+        let wakers = waiters.filter_map(|waiter| match waiter.what {
+            Waiting::Task(_, waker) => Some(waker),
+            Waiting::Frame(_) => None,
+        });
+        wakers.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn granted(budget: &mut Budget) -> usize {
+        std::iter::from_fn(|| budget.grant()).count()
+    }
+
+    #[test]
+    fn permits_are_handed_out_in_turn() {
+        let mut budget = Budget::new(3);
+        let waker = Waker::noop();
+        assert!(budget.try_take(2) && !budget.try_take(2));
+        let (large, small) = (budget.join(3, waker), budget.join(1, waker));
+        assert!(!budget.try_take(1), "others wait");
+        assert_eq!(granted(&mut budget), 0, "the first of them comes first");
+        budget.give(2);
+        assert_eq!(granted(&mut budget), 1);
+        assert!(!budget.still_waits(large, waker) && budget.still_waits(small, waker));
+        budget.give(3);
+        assert_eq!(granted(&mut budget), 1);
+        assert!(budget.try_take(2) && !budget.try_take(1));
+    }
+
+    #[test]
+    fn who_leaves_takes_nothing_along() {
+        let mut budget = Budget::new(2);
+        let waker = Waker::noop();
+        assert!(budget.try_take(2));
+        let (first, second) = (budget.join(2, waker), budget.join(1, waker));
+        budget.leave(first, 2);
+        budget.give(1);
+        assert_eq!(granted(&mut budget), 1, "the second is the first now");
+        // It has not fetched what was granted.
+        budget.leave(second, 1);
+        assert!(budget.try_take(1) && !budget.try_take(1));
+    }
+
+    #[test]
+    fn at_the_end_all_tasks_are_woken() {
+        let mut budget = Budget::new(0);
+        budget.join(1, Waker::noop());
+        budget.join_frame(Draft::event("tick", &crate::message::Empty {}).unwrap());
+        assert!(budget.frame_bytes() > 0);
+        assert_eq!((budget.close().len(), budget.frame_bytes()), (1, 0));
+    }
+}

@@ -1,0 +1,192 @@
+//! The requests that wait for an answer. Nothing else knows where their senders are kept.
+//!
+//! Five verbs: insert, take, expire, forget, close. Each entry leaves through exactly one of the
+//! last four.
+
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use dashmap::DashMap;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::error::RequestError;
+use crate::wire::Answer;
+
+/// Shards per link. A link is one socket: more than two threads rarely meet here, and the default
+/// takes up to 32 KiB per link on a large machine.
+const SHARDS: usize = 2;
+
+/// Small, because every waiting request takes its room.
+pub(in crate::link) type Outcome = Result<Answer, Box<RequestError>>;
+
+/// Somebody who waits, and until when.
+#[derive(Debug)]
+struct Entry {
+    sender: oneshot::Sender<Outcome>,
+    limit: Limit,
+}
+
+/// How long a request waits, and when that is over; never where the clock cannot hold it.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::link) struct Limit {
+    pub(super) after: Duration,
+    pub(super) deadline: Option<Instant>,
+}
+
+impl Limit {
+    /// From now on so long.
+    pub(super) fn new(after: Duration) -> Self {
+        Self { after, deadline: Instant::now().checked_add(after) }
+    }
+}
+
+type Map = DashMap<u64, Entry, BuildHasherDefault<SeqHasher>>;
+
+/// Spreads sequence numbers over the map. They are this side's own, so nobody can choose them.
+#[derive(Debug, Default)]
+struct SeqHasher(u64);
+
+impl Hasher for SeqHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // 2⁶⁴ divided by the golden ratio.
+        self.0 = (self.0 ^ number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// The waiting requests of one link, by the number of their frame.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    // Made at the first request: many links never ask anything.
+    map: OnceLock<Map>,
+}
+
+impl Pending {
+    /// Starts to wait for the answer to the frame numbered `seq`, before that can be written. Who
+    /// gives up the wait has to [`forget`](Self::forget) it.
+    pub(super) fn insert(&self, seq: u64, limit: Limit) -> oneshot::Receiver<Outcome> {
+        let (sender, answer) = oneshot::channel();
+        let map =
+            self.map.get_or_init(|| Map::with_hasher_and_shard_amount(<_>::default(), SHARDS));
+        map.insert(seq, Entry { sender, limit });
+        answer
+    }
+
+    /// Ends the wait for `seq`; whoever waits is to be told by the sender.
+    pub(super) fn take(&self, seq: u64) -> Option<oneshot::Sender<Outcome>> {
+        self.map.get()?.remove(&seq).map(|(_, entry)| entry.sender)
+    }
+
+    /// Ends the wait for `seq`, without a word.
+    pub(super) fn forget(&self, seq: u64) {
+        drop(self.take(seq));
+    }
+
+    /// Ends every wait whose time is over. Says when the next one is.
+    pub(super) fn expire(&self, now: Instant) -> Option<Instant> {
+        let (mut over, mut next) = (Vec::new(), None::<Instant>);
+        for entry in self.map.get()? {
+            match entry.limit.deadline {
+                Some(deadline) if deadline <= now => over.push((*entry.key(), entry.limit.after)),
+                Some(deadline) => next = Some(next.map_or(deadline, |next| next.min(deadline))),
+                None => {}
+            }
+        }
+        for (seq, after) in over {
+            self.end(seq, RequestError::Timeout { after });
+        }
+        next
+    }
+
+    /// Ends every wait. Nothing may be inserted any more.
+    pub(super) fn close(&self, mut error: impl FnMut(u64) -> RequestError) {
+        let Some(map) = self.map.get() else { return };
+        let waiting: Vec<u64> = map.iter().map(|entry| *entry.key()).collect();
+        for seq in waiting {
+            self.end(seq, error(seq));
+        }
+    }
+
+    /// How many requests wait.
+    pub(super) fn len(&self) -> usize {
+        self.map.get().map_or(0, DashMap::len)
+    }
+
+    /// Whether the request numbered `seq` waits.
+    pub(super) fn contains(&self, seq: u64) -> bool {
+        self.map.get().is_some_and(|map| map.contains_key(&seq))
+    }
+
+    fn end(&self, seq: u64, error: RequestError) {
+        if let Some(sender) = self.take(seq) {
+            // Who has gone meanwhile needs no word.
+            let _ = sender.send(Err(Box::new(error)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    fn insert(pending: &Pending, seq: u64) -> oneshot::Receiver<Outcome> {
+        pending.insert(seq, Limit::new(Duration::MAX))
+    }
+
+    #[test]
+    fn a_million_answers_leave_nothing_behind() {
+        let pending = Pending::default();
+        for seq in 0..1_000_000 {
+            let waiting = insert(&pending, seq);
+            let error = RequestError::Timeout { after: Duration::ZERO };
+            assert!(pending.take(seq).unwrap().send(Err(Box::new(error))).is_ok());
+            assert!(waiting.now_or_never().is_some());
+        }
+        assert_eq!(pending.len(), 0);
+        // Flat, and not merely empty: the map has not grown with the number of requests.
+        let room = pending.map.get().map_or(0, DashMap::capacity);
+        assert!(room < 100, "room for {room}");
+    }
+
+    #[test]
+    fn a_wait_that_is_given_up_leaves_nothing_behind() {
+        let pending = Pending::default();
+        let _answer = insert(&pending, 1);
+        pending.forget(1);
+        assert_eq!(pending.len(), 0);
+        assert!(pending.take(1).is_none(), "nobody waits");
+    }
+
+    /// Each at its time, however they were made.
+    #[tokio::test(start_paused = true)]
+    async fn waits_end_at_their_time() {
+        let (pending, start) = (Pending::default(), Instant::now());
+        let wait = |seq, ms| (pending.insert(seq, Limit::new(Duration::from_millis(ms))), ms);
+        let mut waits = [wait(2, 100), wait(1, 500), wait(3, 900)];
+        let mut expected = [Some(500), Some(900), None].into_iter();
+        for (answer, ms) in &mut waits {
+            let end = start + Duration::from_millis(*ms);
+            pending.expire(end - Duration::from_millis(1));
+            assert!(answer.try_recv().is_err(), "not yet");
+            let next = pending.expire(end).map(|next| (next - start).as_millis());
+            assert_eq!(next, expected.next().unwrap());
+            let error = answer.try_recv().expect("now").unwrap_err();
+            let RequestError::Timeout { after } = *error else { panic!("{error}") };
+            assert_eq!(after.as_millis(), u128::from(*ms));
+        }
+        assert_eq!(pending.len(), 0);
+    }
+}

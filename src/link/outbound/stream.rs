@@ -1,0 +1,212 @@
+//! All that is changed together when something is sent, under one lock.
+
+use std::task::Waker;
+
+use tokio::time::Instant;
+
+use super::budget::{Budget, Granted};
+use super::phase::{Class, Goodbye, Phase};
+use crate::close::{CloseCode, Closed, ClosedBy};
+use crate::handshake::Hold;
+use crate::link::config::Config;
+use crate::link::state::Ignored;
+use crate::session::Sending;
+use crate::wire::{Close, Draft};
+
+/// The sending half of a link: its session, how much room there is, and what may still be sent.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) session: Sending,
+    /// One permit for each request that may still be made.
+    pub(super) slots: Budget,
+    /// One permit for each byte that may still be queued.
+    pub(super) room: Budget,
+    /// One permit, for the one answer that may be written as JSON and wait for room: handlers that
+    /// are done would otherwise hold all of theirs.
+    pub(super) turn: Budget,
+    pub(super) phase: Phase,
+    /// How the link outlives its socket; `None` where it does not.
+    pub(super) hold: Option<Hold>,
+    /// The number of this side's `prepare_disconnect_request`.
+    pub(super) prepare: Option<u64>,
+    /// The tasks that wait until nothing is under way.
+    pub(super) drains: Vec<Waker>,
+    pub(super) deadlines: Deadlines,
+    pub(super) ignored: Ignored,
+}
+
+/// When the requests that wait have to be looked at.
+#[derive(Debug)]
+pub(super) struct Deadlines {
+    /// The earliest time limit, or one before it whose request has ended in the meantime.
+    earliest: Option<Instant>,
+    /// A look takes its time for each request that waits, so it comes at most once in as many
+    /// microseconds as there are. That bounds its cost to a few hundredths of a core, and no time
+    /// limit is that late where it would be noticed: with the usual 1,024 in flight, a millisecond,
+    /// which is what timers are exact to anyway.
+    rested: Instant,
+}
+
+impl Deadlines {
+    fn new() -> Self {
+        Self { earliest: None, rested: Instant::now() }
+    }
+
+    /// When to look next.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.earliest.map(|earliest| earliest.max(self.rested))
+    }
+
+    /// A request waits until then. Says whether that is before all others.
+    pub(super) fn add(&mut self, deadline: Option<Instant>) -> bool {
+        let Some(deadline) = deadline else { return false };
+        let first = self.earliest.is_none_or(|earliest| deadline < earliest);
+        if first {
+            self.earliest = Some(deadline);
+        }
+        first
+    }
+
+    /// All are being looked at.
+    pub(super) fn begin_look(&mut self) {
+        self.earliest = None;
+    }
+
+    /// All were looked at: `next` is the earliest, and so many wait.
+    pub(super) fn end_look(&mut self, now: Instant, next: Option<Instant>, waiting: usize) {
+        self.add(next);
+        let rest = std::time::Duration::from_micros(waiting as u64);
+        self.rested = now.checked_add(rest).unwrap_or(now);
+    }
+}
+
+/// Why a frame was not queued.
+#[derive(Debug)]
+pub(in crate::link) enum Refused {
+    /// The link is closing or has ended.
+    Closed,
+    /// There is no room now, or others wait for it.
+    Full,
+}
+
+/// What a frame is that is handed on from another link.
+pub(super) const HANDED_ON: Class = Class::Message { needed: false };
+
+/// Which permits.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Of {
+    Slots,
+    Room,
+    Turn,
+}
+
+/// What is to be done when the lock has been let go.
+#[derive(Debug, Default)]
+#[must_use]
+pub(super) struct Wake {
+    pub(super) tasks: Vec<Waker>,
+    pub(super) driver: bool,
+}
+
+impl Stream {
+    pub(super) fn new(session: Sending, hold: Option<Hold>, config: &Config) -> Self {
+        Self {
+            session,
+            slots: Budget::new(config.requests_in_flight),
+            room: Budget::new(config.outbox),
+            turn: Budget::new(1),
+            phase: Phase::Open,
+            hold,
+            prepare: None,
+            drains: Vec::new(),
+            deadlines: Deadlines::new(),
+            ignored: Ignored::default(),
+        }
+    }
+
+    pub(super) fn may_send(&self, class: Class) -> Result<(), Refused> {
+        if self.phase.admits(class) { Ok(()) } else { Err(Refused::Closed) }
+    }
+
+    pub(super) fn budget(&mut self, of: Of) -> &mut Budget {
+        match of {
+            Of::Slots => &mut self.slots,
+            Of::Room => &mut self.room,
+            Of::Turn => &mut self.turn,
+        }
+    }
+
+    /// Numbers and queues a frame that has its room, which is given back when it is refused. Says its
+    /// number.
+    pub(super) fn send(
+        &mut self,
+        draft: &Draft,
+        class: Class,
+        wake: &mut Wake,
+    ) -> Result<u64, Refused> {
+        let sent = self.number(draft, class, wake);
+        if sent.is_err() {
+            self.give(Of::Room, draft.bytes(), wake);
+        }
+        sent
+    }
+
+    fn number(&mut self, draft: &Draft, class: Class, wake: &mut Wake) -> Result<u64, Refused> {
+        self.may_send(class)?;
+        let was_idle = self.session.is_idle();
+        match self.session.send(draft) {
+            Ok(seq) => {
+                // Once for a burst: the link's task looks for frames until it finds none.
+                wake.driver |= was_idle;
+                Ok(seq)
+            }
+            Err(error) => {
+                let closed = Closed::local(CloseCode::INTERNAL, error.to_string());
+                wake.driver |= self.phase.ask(closed);
+                Err(Refused::Closed)
+            }
+        }
+    }
+
+    /// Gives permits back, and hands out what has become free.
+    pub(super) fn give(&mut self, of: Of, permits: usize, wake: &mut Wake) {
+        let budget = self.budget(of);
+        budget.give(permits);
+        while let Some(granted) = self.budget(of).grant() {
+            match granted {
+                Granted::Task(waker) => wake.tasks.push(waker),
+                Granted::Frame(frame) => {
+                    // One that may not be sent any more leaves its room to the next.
+                    if self.number(&frame, HANDED_ON, wake).is_err() {
+                        self.room.give(frame.bytes());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Begins to close: behind what is queued goes the `close` message, where the dialect has one
+    /// and this side closes, and then the close frame.
+    pub(super) fn begin_close(&mut self, closed: &Closed, goodbye: Goodbye, wake: &mut Wake) {
+        if closed.by == ClosedBy::Local
+            && self.phase.admits(Class::Answer)
+            && self.session.dialect().close_message
+        {
+            let close = Close { reason: closed.reason.as_str().to_owned() };
+            if let Ok(draft) = Draft::protocol(Close::TYPE, &close) {
+                // Without a number left for it, the close frame says the reason alone.
+                let _ = self.session.send(&draft);
+            }
+        }
+        self.end_waits(Phase::Closing(closed.clone(), goodbye), wake);
+    }
+
+    /// Nothing is sent from here on: whoever waits for room learns that there will be none.
+    pub(super) fn end_waits(&mut self, phase: Phase, wake: &mut Wake) {
+        self.phase = phase;
+        for of in [Of::Slots, Of::Room, Of::Turn] {
+            wake.tasks.extend(self.budget(of).close());
+        }
+        wake.tasks.append(&mut self.drains);
+    }
+}

@@ -1,0 +1,147 @@
+//! The wait for permits, in turn.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use super::Handle;
+use super::phase::{Goodbye, Phase};
+use super::stream::{Of, Refused};
+
+/// Permits that are given back when this is dropped.
+#[derive(Debug)]
+pub(super) struct Permits<'a> {
+    handle: &'a Handle,
+    of: Of,
+    count: usize,
+}
+
+impl Permits<'_> {
+    /// They are used up: others give them back.
+    pub(super) fn spend(mut self) {
+        self.count = 0;
+    }
+}
+
+impl Drop for Permits<'_> {
+    fn drop(&mut self) {
+        if self.count > 0 {
+            self.handle.with(|stream, wake| stream.give(self.of, self.count, wake));
+        }
+    }
+}
+
+/// Waits for permits.
+#[derive(Debug)]
+struct Acquire<'a> {
+    handle: &'a Handle,
+    of: Of,
+    count: usize,
+    /// While it waits.
+    ticket: Option<u64>,
+}
+
+impl<'a> Future for Acquire<'a> {
+    type Output = Result<Permits<'a>, Refused>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { handle, of, count, ticket } = *self;
+        let (ticket, outcome) = handle.with(|stream, _| {
+            if matches!(
+                stream.phase,
+                Phase::Closing(_, Goodbye::Due(..) | Goodbye::Said) | Phase::Ended(_)
+            ) {
+                return (None, Poll::Ready(Err(Refused::Closed)));
+            }
+            let budget = stream.budget(of);
+            let taken = match ticket {
+                Some(ticket) => !budget.still_waits(ticket, cx.waker()),
+                None => budget.try_take(count),
+            };
+            if taken {
+                (None, Poll::Ready(Ok(())))
+            } else {
+                (ticket.or_else(|| Some(budget.join(count, cx.waker()))), Poll::Pending)
+            }
+        });
+        self.ticket = ticket;
+        outcome.map_ok(|()| Permits { handle, of, count })
+    }
+}
+
+impl Drop for Acquire<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            self.handle.with(|stream, wake| {
+                stream.budget(self.of).leave(ticket, self.count);
+                // Those behind it may have waited for it alone.
+                stream.give(self.of, 0, wake);
+            });
+        }
+    }
+}
+
+impl Handle {
+    /// Waits for permits, in turn with whoever waits already. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// Nothing more is sent.
+    pub(super) async fn permits(&self, of: Of, count: usize) -> Result<Permits<'_>, Refused> {
+        Acquire { handle: self, of, count, ticket: None }.await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures::FutureExt as _;
+
+    use super::*;
+    use crate::link::outbound::tests::handle;
+
+    /// Whoever takes, waits, gives up and gives back at once: no permit is lost, none is there twice,
+    /// and nobody waits for one that is free.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn permits_are_neither_lost_nor_doubled() {
+        const PERMITS: usize = 5;
+        let (handle, taken) =
+            (handle(|config| config.requests_in_flight = PERMITS), Arc::default());
+        let worker = |n: usize| {
+            let (handle, taken) = (handle.clone(), Arc::<AtomicUsize>::clone(&taken));
+            tokio::spawn(async move {
+                for round in 0..2000 {
+                    let count = 1 + (n + round) % 3;
+                    let permits = if round % 7 == 0 {
+                        handle.permits(Of::Slots, count).now_or_never()
+                    } else {
+                        Some(handle.permits(Of::Slots, count).await)
+                    };
+                    let Some(permits) = permits else { continue };
+                    assert!(taken.fetch_add(count, Ordering::SeqCst) + count <= PERMITS);
+                    tokio::task::yield_now().await;
+                    taken.fetch_sub(count, Ordering::SeqCst);
+                    drop(permits.unwrap());
+                }
+            })
+        };
+        for worker in (0..16).map(worker).collect::<Vec<_>>() {
+            worker.await.unwrap();
+        }
+        assert!(handle.permits(Of::Slots, PERMITS).now_or_never().is_some(), "all are free again");
+    }
+
+    #[tokio::test]
+    async fn at_the_end_nobody_waits() {
+        let handle = handle(|config| config.requests_in_flight = 1);
+        let taken = handle.permits(Of::Slots, 1).await.unwrap();
+        let mut waiting = Box::pin(handle.permits(Of::Slots, 1));
+        assert!((&mut waiting).now_or_never().is_none());
+        handle.end(crate::close::Closed::lost("gone"));
+        assert!(matches!(waiting.now_or_never(), Some(Err(Refused::Closed))));
+        drop(taken);
+        assert!(matches!(handle.permits(Of::Slots, 1).await, Err(Refused::Closed)));
+    }
+}
