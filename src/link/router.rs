@@ -5,9 +5,9 @@ use std::sync::Arc;
 use futures::FutureExt as _;
 use tokio::time::Instant;
 
-use super::Link;
-use super::forward::{hand_on, relay};
+use super::forward::{hand_on_to_all, relay};
 use super::inbound::{Call, EventRoute, Handled, RequestRoute, Routes};
+use super::link::Link;
 use super::outbound::Handle;
 use super::refusal::error_response;
 use crate::error::ConfigError;
@@ -168,7 +168,7 @@ impl<S: Send + Sync + 'static> Router<S> {
             let (asker, seq) = (ctx.link.handle().clone(), call.seq);
             Ok(async move {
                 let answer = match target {
-                    Ok(link) => relay::<R>(&link, request).await,
+                    Ok(link) => relay::<R>(link.handle().clone(), request, link.time_limit()).await,
                     Err(error) => Err(error),
                 };
                 finish::<R, _>(&asker, seq, answer).await;
@@ -218,7 +218,8 @@ impl<S: Send + Sync + 'static> Router<S> {
     {
         self.add_event::<E>(move |ctx, call| {
             let targets = resolve(&decode(call.data)?, &ctx);
-            hand_on::<E>(targets, Draft::event_read(E::NAME, call.data));
+            let targets = targets.into_iter().map(|link| link.handle().clone());
+            hand_on_to_all::<E>(targets, Draft::event_read(E::NAME, call.data));
             Ok(std::future::ready(()).boxed())
         })
     }

@@ -3,7 +3,7 @@ use std::task::{Context, Poll};
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::link::outbound::Handle;
+use crate::link::outbound::Outlet;
 
 /// Ends the requests whose time is over: one timer per link, made when it is first needed.
 #[derive(Debug, Default)]
@@ -13,8 +13,8 @@ pub(super) struct Deadline {
 
 impl Deadline {
     /// Ends what is over; a new request wakes the task when its time ends before all others.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, handle: &Handle) {
-        while let Some(next) = handle.next_deadline() {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, outlet: &Outlet) {
+        while let Some(next) = outlet.next_deadline() {
             let (set, timer) =
                 self.timer.get_or_insert_with(|| (next, Box::pin(sleep_until(next))));
             if *set != next {
@@ -24,7 +24,7 @@ impl Deadline {
             if let Poll::Pending = timer.as_mut().poll(cx) {
                 return;
             }
-            handle.expire(Instant::now());
+            outlet.expire(Instant::now());
         }
     }
 }

@@ -18,7 +18,7 @@ pub(crate) use resume::{Lost, Recover, Resumption, Unrecoverable};
 use socket::{Socket, Written};
 
 use super::inbound::{Halt, Inbound, Routes};
-use super::outbound::Handle;
+use super::outbound::Outlet;
 use super::state::LinkState;
 use crate::close::{CloseCode, Closed, ClosedBy};
 use crate::error::TransportError;
@@ -48,7 +48,7 @@ pub(crate) struct Driver {
 /// A link on the task's side, without the socket.
 #[derive(Debug)]
 struct Work {
-    handle: Handle,
+    outlet: Outlet,
     inbound: Inbound,
     liveness: Liveness,
     deadline: Deadline,
@@ -73,7 +73,7 @@ impl Driver {
     pub(super) fn new(
         transport: Box<dyn Transport>,
         first: Option<Text>,
-        handle: Handle,
+        outlet: Outlet,
         receiving: Receiving,
         routes: Arc<Routes>,
     ) -> Self {
@@ -81,9 +81,9 @@ impl Driver {
         if let Some(first) = first {
             socket.say_first(first);
         }
-        let inbound = Inbound::new(handle.clone(), routes, receiving);
+        let inbound = Inbound::new(outlet.clone(), routes, receiving);
         let (liveness, deadline) = (Liveness::default(), Deadline::default());
-        Self { socket, work: Work { handle, inbound, liveness, deadline } }
+        Self { socket, work: Work { outlet, inbound, liveness, deadline } }
     }
 
     /// Runs the link to its end. The handlers of what was received may go on after it.
@@ -100,7 +100,7 @@ impl Driver {
                 Err(closed) => break closed,
             }
         };
-        self.work.handle.end(closed.clone());
+        self.work.outlet.end(closed.clone());
         (closed, Rest(self.work))
     }
 
@@ -113,7 +113,7 @@ impl Driver {
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut takeover = pin!(recover.takeover());
         let end = poll_fn(|cx| {
-            work.handle.register(cx.waker());
+            work.outlet.register(cx.waker());
             // What is rare comes first: a busy link must not put it off.
             if let Poll::Ready(resumption) = takeover.as_mut().poll(cx) {
                 return Poll::Ready(Err(resumption));
@@ -142,17 +142,17 @@ impl Driver {
         let old = mem::replace(&mut self.socket, Socket::new(Box::new(transport::Gone)));
         if cut.by == ClosedBy::Remote {
             // Its close frame is answered, which is no longer this session's matter.
-            tokio::spawn(timeout(work.handle.config().close_timeout, old.hang_up()));
+            tokio::spawn(timeout(work.outlet.config().close_timeout, old.hang_up()));
         } else {
             drop(old);
         }
-        let Some(hold) = work.handle.hold() else { return Err(cut) };
+        let Some(hold) = work.outlet.hold() else { return Err(cut) };
         let last_seq = work.inbound.receiving().last_received();
-        let lost = Lost::new(work.handle.clone(), cut, hold, last_seq);
+        let lost = Lost::new(work.outlet.clone(), cut, hold, last_seq);
         let mut recovering = pin!(recover.recover(&lost));
         poll_fn(|cx| {
-            work.handle.register(cx.waker());
-            if let Some(closed) = work.handle.close_asked() {
+            work.outlet.register(cx.waker());
+            if let Some(closed) = work.outlet.close_asked() {
                 return Poll::Ready(Err(closed));
             }
             if let Poll::Ready(resumption) = recovering.as_mut().poll(cx) {
@@ -171,23 +171,23 @@ impl Driver {
         transport.set_limit(usize::MAX);
         self.socket = Socket::new(transport);
         self.work.liveness = Liveness::default();
-        let handle = &self.work.handle;
+        let outlet = &self.work.outlet;
         // The peer knows it from our `resume`, or is told in the `continue` below.
         let last = self.work.inbound.receiving().acknowledge();
-        if handle.us() == Role::Master {
-            let answer = handshake::cont(last, &hold, handle.dialect(), handle.peer());
+        if outlet.us() == Role::Master {
+            let answer = handshake::cont(last, &hold, outlet.dialect(), outlet.peer());
             let text = Draft::protocol(Continue::TYPE, &answer)
                 .and_then(|draft| draft.number(None).map_err(EncodeError::from));
             self.socket.say_first(text.map_err(|fault| {
                 Closed::local(CloseCode::INTERNAL, format!("`continue` cannot be written: {fault}"))
             })?);
         }
-        let again = handle.resumed(last_seq, hold).map_err(|fault| {
+        let again = outlet.resumed(last_seq, hold).map_err(|fault| {
             let reason = format!("Impossible acknowledgement: {fault}");
             Closed::local(CloseCode::PROTOCOL, reason)
         })?;
-        handle.set_state(LinkState::Resumed { again });
-        tracing::info!(peer = %handle.describe_peer(), again, "the session goes on");
+        outlet.set_state(LinkState::Resumed { again });
+        tracing::info!(peer = %outlet.describe_peer(), again, "the session goes on");
         Ok(())
     }
 
@@ -199,18 +199,18 @@ impl Driver {
         work.inbound.close();
         // A peer's `close` message carries no code; its close frame, still to come, may.
         let code = if closed.by == ClosedBy::Local { closed.code } else { CloseCode::NORMAL };
-        work.handle.begin_close(&closed, code);
+        work.outlet.begin_close(&closed, code);
         if closed.by == ClosedBy::Lost {
             return closed;
         }
-        let limit = work.handle.config().close_timeout;
+        let limit = work.outlet.config().close_timeout;
         let hang_up = poll_fn(|cx| {
-            work.handle.register(cx.waker());
+            work.outlet.register(cx.waker());
             work.poll_to_the_end(socket, cx, &mut closed)
         });
         // A peer that swallows the close frame cannot hold this side up.
-        if timeout(limit, hang_up).await.is_err() && !self.work.handle.is_idle() {
-            let peer = self.work.handle.describe_peer();
+        if timeout(limit, hang_up).await.is_err() && !self.work.outlet.is_idle() {
+            let peer = self.work.outlet.describe_peer();
             tracing::warn!(%peer, "closed before the peer took all of it");
         }
         closed
@@ -219,8 +219,8 @@ impl Driver {
 
 impl Work {
     fn heartbeat_interval(&self) -> Duration {
-        let usual = self.handle.config().heartbeat_interval;
-        self.handle.hold().map_or(usual, |hold| hold.heartbeat_interval)
+        let usual = self.outlet.config().heartbeat_interval;
+        self.outlet.hold().map_or(usual, |hold| hold.heartbeat_interval)
     }
 
     /// Whether the end of a socket is the end of its link.
@@ -235,22 +235,22 @@ impl Work {
             ClosedBy::Local => true,
             ClosedBy::Lost => false,
             ClosedBy::Remote => {
-                self.handle.is_meant()
+                self.outlet.is_meant()
                     || closed.code == CloseCode::AUTHENTICATION
                     || closed.reason.is_final()
             }
         };
-        let resumes = self.handle.dialect().resumes();
+        let resumes = self.outlet.dialect().resumes();
         if meant || !resumes { Break::Ended(closed) } else { Break::Cut(closed) }
     }
 
     fn beat<T: Transport>(&mut self, socket: &mut Socket<T>) -> Option<Closed> {
         let traffic = socket.traffic();
         let every = self.heartbeat_interval();
-        let writing = socket.is_writing(&self.handle);
+        let writing = socket.is_writing(&self.outlet);
         match self.liveness.beat(traffic.received, traffic.sent, writing) {
             Verdict::Ask => {
-                self.handle.shrink();
+                self.outlet.shrink();
                 socket.shrink();
                 socket.show_life();
                 None
@@ -265,12 +265,12 @@ impl Work {
     /// Handles, reads and writes for as long as there is anything to do, in turn with the other
     /// tasks of this thread; says how the link ends if it does.
     fn poll<T: Transport>(&mut self, socket: &mut Socket<T>, cx: &mut Context<'_>) -> Poll<Closed> {
-        self.deadline.poll(cx, &self.handle);
+        self.deadline.poll(cx, &self.outlet);
         self.inbound.begin_poll();
         socket.begin_poll();
         let end = self.work_off(socket, cx);
         self.inbound.end_poll();
-        self.handle.check_drained();
+        self.outlet.check_drained();
         end
     }
 
@@ -324,18 +324,18 @@ impl Work {
         cx: &mut Context<'_>,
     ) -> Option<Closed> {
         self.inbound.deliver();
-        match socket.write(cx, &self.handle, self.inbound.receiving()) {
+        match socket.write(cx, &self.outlet, self.inbound.receiving()) {
             Written::All => None,
-            Written::Asked => self.handle.close_asked(),
+            Written::Asked => self.outlet.close_asked(),
         }
     }
 
     fn poll_without_socket(&mut self, cx: &mut Context<'_>) {
-        self.deadline.poll(cx, &self.handle);
+        self.deadline.poll(cx, &self.outlet);
         self.inbound.begin_poll();
         while self.inbound.poll_handlers(cx).is_ready() {}
         self.inbound.end_poll();
-        self.handle.check_drained();
+        self.outlet.check_drained();
     }
 
     /// Takes what still comes, writes what is queued, and is ready when the peer has hung up.
@@ -405,7 +405,7 @@ impl Drop for Work {
     fn drop(&mut self) {
         let how =
             if std::thread::panicking() { "panicked" } else { "was dropped with its runtime" };
-        self.handle.end(Closed::lost(format!("The link's task {how}")));
+        self.outlet.end(Closed::lost(format!("The link's task {how}")));
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::close::Closed;
 use crate::handshake::Hold;
-use crate::link::outbound::Handle;
+use crate::link::outbound::Outlet;
 use crate::link::state::LinkState;
 use crate::transport::Transport;
 
@@ -23,7 +23,7 @@ pub(crate) trait Recover: Send {
 /// A session without a socket.
 #[derive(Debug)]
 pub(crate) struct Lost {
-    handle: Handle,
+    outlet: Outlet,
     /// How its socket was lost.
     pub(crate) cut: Closed,
     pub(crate) hold: Hold,
@@ -33,13 +33,13 @@ pub(crate) struct Lost {
 }
 
 impl Lost {
-    pub(super) fn new(handle: Handle, cut: Closed, hold: Hold, last_seq: Option<u64>) -> Self {
+    pub(super) fn new(outlet: Outlet, cut: Closed, hold: Hold, last_seq: Option<u64>) -> Self {
         let now = Instant::now();
         // A time beyond what the clock can hold is as good as a day.
         let until = now.checked_add(hold.timeout).unwrap_or(now + Duration::from_secs(86_400));
-        let lost = Self { handle, cut, hold, last_seq, until };
+        let lost = Self { outlet, cut, hold, last_seq, until };
         let held = lost.tell(None);
-        let (peer, cut) = (lost.handle.describe_peer(), &lost.cut);
+        let (peer, cut) = (lost.outlet.describe_peer(), &lost.cut);
         tracing::info!(%peer, %cut, held, "the socket is lost, holding the session");
         lost
     }
@@ -50,9 +50,9 @@ impl Lost {
     }
 
     fn tell(&self, next_try: Option<Instant>) -> usize {
-        let held = self.handle.held();
+        let held = self.outlet.held();
         let (cut, until) = (self.cut.clone(), self.until);
-        self.handle.set_state(LinkState::Resuming { cut, held, until, next_try });
+        self.outlet.set_state(LinkState::Resuming { cut, held, until, next_try });
         held
     }
 }

@@ -3,7 +3,7 @@
 use std::task::{Context, Poll, ready};
 
 use crate::error::TransportError;
-use crate::link::outbound::{Handle, Next};
+use crate::link::outbound::{Next, Outlet};
 use crate::session::Receiving;
 use crate::transport::{Incoming, Outgoing, Traffic, Transport};
 use crate::wire::Text;
@@ -84,8 +84,8 @@ impl<T: Transport> Socket<T> {
     }
 
     /// Whether anything waits to be written.
-    pub(super) fn is_writing(&self, handle: &Handle) -> bool {
-        self.unflushed || !handle.is_idle()
+    pub(super) fn is_writing(&self, outlet: &Outlet) -> bool {
+        self.unflushed || !outlet.is_idle()
     }
 
     /// Reads to the end, which also writes what the transport itself has to say.
@@ -109,14 +109,14 @@ impl<T: Transport> Socket<T> {
     pub(super) fn write(
         &mut self,
         cx: &mut Context<'_>,
-        handle: &Handle,
+        outlet: &Outlet,
         receiving: &mut Receiving,
     ) -> Written {
         if self.broken.is_some() {
-            let asked = handle.close_asked().is_some();
+            let asked = outlet.close_asked().is_some();
             return if asked { Written::Asked } else { Written::All };
         }
-        match self.poll_write(cx, handle, receiving) {
+        match self.poll_write(cx, outlet, receiving) {
             Poll::Ready(Ok(written)) => written,
             Poll::Ready(Err(error)) => {
                 self.broken = Some(error);
@@ -131,19 +131,19 @@ impl<T: Transport> Socket<T> {
     fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
-        handle: &Handle,
+        outlet: &Outlet,
         receiving: &mut Receiving,
     ) -> Poll<Result<Written, TransportError>> {
         if self.first.is_some() {
             ready!(self.poll_give(cx, |socket| socket.first.take().map(Outgoing::Text)))?;
         }
         if self.sign == Sign::Due {
-            ready!(self.poll_sign(cx, handle, receiving))?;
+            ready!(self.poll_sign(cx, outlet, receiving))?;
         }
-        let written = ready!(self.poll_frames(cx, handle))?;
+        let written = ready!(self.poll_frames(cx, outlet))?;
         match self.sign {
             Sign::Riding | Sign::Waiting if self.unflushed => {
-                ready!(self.poll_sign(cx, handle, receiving))?;
+                ready!(self.poll_sign(cx, outlet, receiving))?;
             }
             Sign::Riding => {
                 self.sign = Sign::Waiting;
@@ -175,12 +175,12 @@ impl<T: Transport> Socket<T> {
     fn poll_sign(
         &mut self,
         cx: &mut Context<'_>,
-        handle: &Handle,
+        outlet: &Outlet,
         receiving: &mut Receiving,
     ) -> Poll<Result<(), TransportError>> {
         self.poll_give(cx, |socket| {
             socket.sign = Sign::No;
-            Some(handle.sign_of_life(receiving))
+            Some(outlet.sign_of_life(receiving))
         })
     }
 
@@ -189,17 +189,15 @@ impl<T: Transport> Socket<T> {
     fn poll_frames(
         &mut self,
         cx: &mut Context<'_>,
-        handle: &Handle,
+        outlet: &Outlet,
     ) -> Poll<Result<Written, TransportError>> {
         loop {
-            // Before it is asked for: what is given out is written.
-            ready!(self.transport.poll_ready(cx))?;
-            let frames = match handle.next::<AT_ONCE>() {
+            let frames = match outlet.next::<AT_ONCE>() {
                 Next::Frames(frames) => frames,
                 Next::Close(code, reason) => {
+                    ready!(self.poll_give(cx, |_| Some(Outgoing::Close(code, reason))))?;
                     self.sign = Sign::No;
-                    self.unflushed = true;
-                    self.transport.send(Outgoing::Close(code, reason))?;
+                    outlet.said_goodbye();
                     return Poll::Ready(Ok(Written::All));
                 }
                 Next::Asked => return Poll::Ready(Ok(Written::Asked)),
@@ -217,7 +215,7 @@ impl<T: Transport> Socket<T> {
                     break;
                 }
             }
-            handle.wrote(wrote);
+            outlet.wrote(wrote);
             ready!(given)?;
         }
     }

@@ -15,7 +15,7 @@ use handlers::{Handlers, Request};
 pub(crate) use routes::Routes;
 pub(super) use routes::{Call, EventRoute, Handled, RequestRoute};
 
-use super::outbound::{Class as SendClass, Handle, Outcome, Refused};
+use super::outbound::{Class as SendClass, Outcome, Outlet, Refused};
 use super::refusal::{MAX_ERROR, error_response, panicked};
 use super::state::LinkState;
 use crate::close::{CloseCode, Closed};
@@ -31,7 +31,7 @@ use crate::wire::{
 /// What was received of one link, from the number of a frame to the end of its handler.
 #[derive(Debug)]
 pub(super) struct Inbound {
-    handle: Handle,
+    outlet: Outlet,
     routes: Arc<Routes>,
     receiving: Receiving,
     handlers: Handlers,
@@ -82,9 +82,9 @@ enum Unhandled {
 }
 
 impl Inbound {
-    pub(super) fn new(handle: Handle, routes: Arc<Routes>, receiving: Receiving) -> Self {
+    pub(super) fn new(outlet: Outlet, routes: Arc<Routes>, receiving: Receiving) -> Self {
         let (handlers, answers) = (Handlers::default(), Vec::new());
-        Self { handle, routes, receiving, handlers, answers, now: None, closing: false }
+        Self { outlet, routes, receiving, handlers, answers, now: None, closing: false }
     }
 
     pub(super) fn receiving(&mut self) -> &mut Receiving {
@@ -108,7 +108,7 @@ impl Inbound {
 
     /// Says to the sending half how many answers it owes.
     pub(super) fn end_poll(&mut self) {
-        self.handle.set_answers_owed(self.handlers.running());
+        self.outlet.set_answers_owed(self.handlers.running());
     }
 
     /// Hands answers to those who wait for them. In one go, when what has come at once is read:
@@ -117,7 +117,7 @@ impl Inbound {
     pub(super) fn deliver(&mut self) {
         for (waiting, outcome) in self.answers.drain(..) {
             if waiting.send(outcome).is_err() {
-                self.handle.ignore_response();
+                self.outlet.ignore_response();
             }
         }
     }
@@ -162,7 +162,7 @@ impl Inbound {
             }
         }
         let frame = Frame::read(text.as_str()).map_err(Closed::malformed)?;
-        if known.is_none() && self.handle.dialect().resumes() {
+        if known.is_none() && self.outlet.dialect().resumes() {
             if frame.kind == Heartbeat::TYPE {
                 return self.heartbeat(&frame);
             }
@@ -183,8 +183,8 @@ impl Inbound {
     /// The client has given the handshake up while `ready` or `continue` was on its way. Without
     /// `ready` it knows no session; with a session to go on with, it dials again.
     fn handshake_given_up(&mut self, frame: &Frame<'_>) -> Closed {
-        if matches!(*self.handle.state(), LinkState::Connected) {
-            self.handle.drain(false, true);
+        if matches!(*self.outlet.state(), LinkState::Connected) {
+            self.outlet.drain(false, true);
         }
         close_of(frame)
     }
@@ -204,7 +204,7 @@ impl Inbound {
     /// Why a frame of `bytes` cannot be taken now: an event needs room in the inbox, and a request
     /// room for an answer of the link's own, should it be refused.
     fn no_room(&self, frame: &Frame<'_>, bytes: usize) -> Option<&'static str> {
-        let config = self.handle.config();
+        let config = self.outlet.config();
         match frame.class() {
             Class::Event(name) if !self.handlers.has_room(bytes, config.inbox) => self
                 .wants(name)
@@ -233,7 +233,7 @@ impl Inbound {
             }
             Class::Protocol(_) if parse == Parse::Fast => return Err(NeedsFullParse),
             Class::Protocol(Close::TYPE) => {
-                self.handle.drain(false, true);
+                self.outlet.drain(false, true);
                 return Ok(Err(close_of(frame).into()));
             }
             Class::Protocol(kind) => {
@@ -246,7 +246,7 @@ impl Inbound {
 
     fn heartbeat(&mut self, frame: &Frame<'_>) -> Result<(), Halt> {
         let fault = match decode::<Heartbeat>(frame.data) {
-            Ok(heartbeat) => match self.handle.acknowledged(heartbeat.seq) {
+            Ok(heartbeat) => match self.outlet.acknowledged(heartbeat.seq) {
                 Ok(()) => return Ok(()),
                 Err(error) => error.to_string(),
             },
@@ -267,12 +267,12 @@ impl Inbound {
                 Ok(response) => (response.seq, response.error()),
                 Err(error) => {
                     tracing::debug!(kind = ?frame.kind, %error, "ignored a response to nothing");
-                    self.handle.ignore_response();
+                    self.outlet.ignore_response();
                     return Ok(());
                 }
             },
         };
-        match self.handle.take_pending(seq) {
+        match self.outlet.take_pending(seq) {
             Some(waiting) => {
                 let outcome = match error {
                     Some(error) => Err(Box::new(RequestError::Remote(RemoteError::new(&error)))),
@@ -281,7 +281,7 @@ impl Inbound {
                 self.answers.push((waiting, outcome));
             }
             None if parse == Parse::Fast => return Err(NeedsFullParse),
-            None => self.handle.ignore_response(),
+            None => self.outlet.ignore_response(),
         }
         Ok(())
     }
@@ -327,10 +327,10 @@ impl Inbound {
         if self.closing {
             return Err(Unhandled::Dropped);
         }
-        if name == PREPARE_DISCONNECT && self.handle.dialect().resumes() {
+        if name == PREPARE_DISCONNECT && self.outlet.dialect().resumes() {
             return Err(Unhandled::Own);
         }
-        let (peer, us) = (self.handle.peer().role, self.handle.us());
+        let (peer, us) = (self.outlet.peer().role, self.outlet.us());
         let refused = |error: String| Err(Unhandled::Refused(error));
         let Some(route) = self.routes.request(name) else {
             return refused(format!("No handler for {name}_request on this {us}"));
@@ -341,7 +341,7 @@ impl Inbound {
                 "{name}_request goes {allowed}, and this link goes {peer}→{us}"
             ));
         }
-        let config = self.handle.config();
+        let config = self.outlet.config();
         let running = self.handlers.running();
         // Short: where much is refused, these texts wait in as many bytes as the outbox has.
         if running >= config.handlers {
@@ -353,12 +353,13 @@ impl Inbound {
         let now = *self.now.get_or_insert_with(Instant::now);
         let deadline = now.checked_add(route.timeout.unwrap_or(config.request_timeout));
         let call = Call { deadline, seq, data: frame.data };
-        let handler = catch_unwind(AssertUnwindSafe(|| (route.handler)(self.handle.clone(), call)));
+        let handler =
+            catch_unwind(AssertUnwindSafe(|| (route.handler)(self.outlet.handle().clone(), call)));
         match handler {
             Ok(Ok(handler)) => {
                 let request = Request { name: route.name, seq };
                 // What it sends before it waits for the first time is needed for its answer too.
-                self.handle.set_answers_owed(running + 1);
+                self.outlet.set_answers_owed(running + 1);
                 let panicked = self.handlers.start_request(handler, request, bytes, cx);
                 self.tell_panic(panicked);
                 Ok(())
@@ -371,7 +372,7 @@ impl Inbound {
     fn tell_panic(&mut self, request: Option<Request>) {
         if let Some(Request { name, seq }) = request {
             let (handle, response) =
-                (self.handle.clone(), error_response(name, seq, &panicked(name)));
+                (self.outlet.handle().clone(), error_response(name, seq, &panicked(name)));
             let answer = async move { handle.respond(name, seq, response).await };
             self.handlers.start_answer(answer.boxed(), MAX_ERROR);
         }
@@ -380,8 +381,8 @@ impl Inbound {
     /// The peer wants to end the link gracefully: whatever close comes now is meant. It is answered
     /// when this side has finished or the time for that is over; nothing but answers follows.
     fn prepare_disconnect(&mut self, seq: u64, bytes: usize) {
-        self.handle.drain(false, true);
-        let handle = self.handle.clone();
+        self.outlet.drain(false, true);
+        let handle = self.outlet.handle().clone();
         let answer = async move {
             let limit = handle.config().disconnect_timeout;
             if timeout(limit, handle.drained()).await.is_err() {
@@ -398,8 +399,8 @@ impl Inbound {
     /// Answers a request with an error: at once, or when there is room.
     fn refuse(&mut self, name: &str, seq: u64, error: &str) {
         let Ok(draft) = error_response(name, seq, error) else { return };
-        let Err(Refused::Full) = self.handle.try_send(&draft, SendClass::Answer) else { return };
-        let (handle, name, bytes) = (self.handle.clone(), name.to_owned(), draft.bytes());
+        let Err(Refused::Full) = self.outlet.try_send(&draft, SendClass::Answer) else { return };
+        let (handle, name, bytes) = (self.outlet.handle().clone(), name.to_owned(), draft.bytes());
         let response = async move { handle.respond(&name, seq, Ok(draft)).await };
         self.handlers.start_answer(response.boxed(), bytes);
     }
@@ -425,15 +426,15 @@ impl Inbound {
             self.handlers.queue_event(name, seq, text, frame.data);
             return Ok(());
         } else {
-            self.routes.warn_of_event(name, self.handle.peer());
+            self.routes.warn_of_event(name, self.outlet.peer());
         }
-        self.handle.ignore_event();
+        self.outlet.ignore_event();
         Ok(())
     }
 
     /// Whether there is a handler for what this peer sends as the event `name`.
     fn wants(&self, name: &str) -> bool {
-        let (peer, us) = (self.handle.peer().role, self.handle.us());
+        let (peer, us) = (self.outlet.peer().role, self.outlet.us());
         self.routes.event(name).is_some_and(|route| route.direction.allows(peer, us))
     }
 
@@ -446,7 +447,8 @@ impl Inbound {
     ) -> Result<(), DecodeError> {
         let Some(route) = self.routes.event(name) else { return Ok(()) };
         let call = Call { deadline: None, seq, data };
-        let handler = catch_unwind(AssertUnwindSafe(|| (route.handler)(self.handle.clone(), call)));
+        let handler =
+            catch_unwind(AssertUnwindSafe(|| (route.handler)(self.outlet.handle().clone(), call)));
         match handler {
             Ok(Ok(work)) => self.handlers.start_event(work, bytes),
             Ok(Err(error)) => return Err(error),
@@ -465,7 +467,7 @@ impl Inbound {
             let (name, seq, bytes) = (event.name(), event.seq, event.bytes());
             if let Err(error) = self.start_event(name, seq, event.data(), bytes) {
                 tracing::debug!(name, %error, "ignored an event with wrong data");
-                self.handle.ignore_event();
+                self.outlet.ignore_event();
             }
         }
         any

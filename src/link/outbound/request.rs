@@ -8,16 +8,17 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
-use super::Handle;
+use super::handle::Handle;
 use super::pending::{Limit, Outcome};
 use super::phase::Class;
 use super::stream::{Of, Refused};
 use crate::close::Closed;
 use crate::error::{DecodeError, Delivery, RemoteError, RequestError, SendError};
-use crate::wire::{Draft, Unread};
+use crate::wire::{Draft, Unread, without_seq};
 
 /// A request and its answer, read as `T`.
 ///
@@ -50,6 +51,19 @@ impl<T> RequestFuture<T> {
     }
 }
 
+impl RequestFuture<Box<RawValue>> {
+    /// The answer is the response's data without the protocol's keys.
+    pub(in crate::link) fn raw(
+        handle: Handle,
+        draft: Result<Draft, SendError>,
+        timeout: Option<Duration>,
+    ) -> Self {
+        Self::new(handle, draft, timeout, |data| {
+            without_seq(data).map_err(|error| DecodeError::new(&error))
+        })
+    }
+}
+
 impl<T> Future for RequestFuture<T> {
     type Output = Result<T, RequestError>;
 
@@ -60,7 +74,7 @@ impl<T> Future for RequestFuture<T> {
                 State::Drafted(..) => {
                     if let State::Drafted(handle, draft, timeout) = mem::take(state) {
                         let draft = draft.map_err(|error| RequestError::Send(*error))?;
-                        *state = handle.start_request(draft, timeout)?;
+                        *state = start(handle, draft, timeout)?;
                     }
                 }
                 State::InTurn(turn) => {
@@ -72,7 +86,7 @@ impl<T> Future for RequestFuture<T> {
                     let outcome = ready!(response.poll_unpin(cx));
                     let answer = outcome.map_err(|error| *error);
                     let read = answer.and_then(|answer| {
-                        answer.read(*read).map_err(|unread| response.handle.unread(unread))
+                        answer.read(*read).map_err(|unread| response.unread(unread))
                     });
                     *state = State::Done;
                     return Poll::Ready(read);
@@ -92,6 +106,28 @@ pub(in crate::link) struct ResponseFuture {
     slot: bool,
     /// Somebody else has ended it.
     over: bool,
+}
+
+/// The number of a request that is queued, and where its answer comes.
+type Sent = (u64, oneshot::Receiver<Outcome>);
+
+impl ResponseFuture {
+    /// `slot` says whether the request has taken one of the slots for requests.
+    fn new(handle: Handle, (seq, answer): Sent, slot: bool) -> Self {
+        Self { handle, seq, answer, slot, over: false }
+    }
+
+    /// What an answer is that is not as expected. One that is no frame ends the link.
+    fn unread(&self, unread: Unread) -> RequestError {
+        match unread {
+            Unread::Error(error) => RequestError::Remote(RemoteError::new(&error)),
+            Unread::Decode(error) => RequestError::Decode(error),
+            Unread::NoFrame(fault, error) => {
+                self.handle.ask_close(Closed::malformed(&fault));
+                RequestError::Decode(error)
+            }
+        }
+    }
 }
 
 impl Future for ResponseFuture {
@@ -122,100 +158,78 @@ impl Drop for ResponseFuture {
     }
 }
 
-impl Handle {
-    /// Sends a request, now if it can be.
-    fn start_request(self, draft: Draft, timeout: Option<Duration>) -> Result<State, RequestError> {
-        self.fits(&draft).map_err(|error| RequestError::Send(error.into()))?;
-        let limit = Limit::new(timeout.unwrap_or(self.config().request_timeout));
-        match self.try_request(&draft, limit) {
-            Ok(sent) => Ok(State::Sent(self.response(sent, true))),
-            Err(Refused::Full) => Ok(State::InTurn(self.request_in_turn(draft, limit).boxed())),
-            Err(Refused::Closed) => Err(self.lost(Delivery::NotDelivered)),
+/// Sends a request, now if it can be.
+fn start(handle: Handle, draft: Draft, timeout: Option<Duration>) -> Result<State, RequestError> {
+    handle.fits(&draft).map_err(|error| RequestError::Send(error.into()))?;
+    let limit = Limit::new(timeout.unwrap_or(handle.config().request_timeout));
+    match try_request(&handle, &draft, limit) {
+        Ok(sent) => Ok(State::Sent(ResponseFuture::new(handle, sent, true))),
+        Err(Refused::Full) => Ok(State::InTurn(request_in_turn(handle, draft, limit).boxed())),
+        Err(Refused::Closed) => Err(handle.lost(Delivery::NotDelivered)),
+    }
+}
+
+fn try_request(handle: &Handle, draft: &Draft, limit: Limit) -> Result<Sent, Refused> {
+    let class = handle.message();
+    handle.with(|stream, wake| {
+        stream.may_send(class)?;
+        if !stream.slots.try_take(1) {
+            return Err(Refused::Full);
         }
-    }
+        if !stream.room.try_take(draft.bytes()) {
+            stream.give(Of::Slots, 1, wake);
+            return Err(Refused::Full);
+        }
+        let sent = handle.begin(stream, draft, class, limit, wake);
+        if sent.is_err() {
+            stream.give(Of::Slots, 1, wake);
+        }
+        sent
+    })
+}
 
-    fn try_request(
-        &self,
-        draft: &Draft,
-        limit: Limit,
-    ) -> Result<(u64, oneshot::Receiver<Outcome>), Refused> {
-        let class = self.message();
-        self.with(|stream, wake| {
-            stream.may_send(class)?;
-            if !stream.slots.try_take(1) {
-                return Err(Refused::Full);
-            }
-            if !stream.room.try_take(draft.bytes()) {
-                stream.give(Of::Slots, 1, wake);
-                return Err(Refused::Full);
-            }
-            let sent = self.begin(stream, draft, class, limit, wake);
-            if sent.is_err() {
-                stream.give(Of::Slots, 1, wake);
-            }
-            sent
-        })
-    }
-
-    /// Waits for a slot and for room, in turn with whoever waits already.
-    async fn request_in_turn(
-        self,
-        draft: Draft,
-        limit: Limit,
-    ) -> Result<ResponseFuture, RequestError> {
-        let sent = {
-            let undelivered = |_| self.lost(Delivery::NotDelivered);
-            let sending = async {
-                let slot = self.permits(Of::Slots, 1).await.map_err(undelivered)?;
-                let room = self.permits(Of::Room, draft.bytes()).await.map_err(undelivered)?;
-                room.spend();
-                let class = self.message();
-                let sent = self.with(|stream, wake| self.begin(stream, &draft, class, limit, wake));
-                let sent = sent.map_err(undelivered)?;
-                slot.spend();
-                Ok(sent)
-            };
-            match limit.deadline {
-                Some(end) => timeout_at(end, sending)
-                    .await
-                    .unwrap_or(Err(RequestError::Timeout { after: limit.after })),
-                None => sending.await,
-            }?
+/// Waits for a slot and for room, in turn with whoever waits already.
+async fn request_in_turn(
+    handle: Handle,
+    draft: Draft,
+    limit: Limit,
+) -> Result<ResponseFuture, RequestError> {
+    let sent = {
+        let stream = &handle.0.stream;
+        let undelivered = |_| handle.lost(Delivery::NotDelivered);
+        let sending = async {
+            let slot = stream.permits(Of::Slots, 1).await.map_err(undelivered)?;
+            let room = stream.permits(Of::Room, draft.bytes()).await.map_err(undelivered)?;
+            room.spend();
+            let class = handle.message();
+            let sent = stream.with(|stream, wake| handle.begin(stream, &draft, class, limit, wake));
+            let sent = sent.map_err(undelivered)?;
+            slot.spend();
+            Ok(sent)
         };
-        Ok(self.response(sent, true))
-    }
+        match limit.deadline {
+            Some(end) => timeout_at(end, sending)
+                .await
+                .unwrap_or(Err(RequestError::Timeout { after: limit.after })),
+            None => sending.await,
+        }?
+    };
+    Ok(ResponseFuture::new(handle, sent, true))
+}
 
-    /// Asks the peer to finish, and lets nothing but what the answer waits for follow the question.
-    /// Waits for the answer; an error counts as one.
-    pub(in crate::link) async fn prepare_disconnect(&self, question: &Draft) {
-        let Ok(room) = self.permits(Of::Room, question.bytes()).await else { return };
-        room.spend();
-        let limit = Limit::new(Duration::MAX);
-        let sent = self.with(|stream, wake| {
-            let sent = self.begin(stream, question, Class::Prepare, limit, wake);
-            stream.phase.drain(false, false);
-            sent
-        });
-        if let Ok(sent) = sent {
-            let _ = self.clone().response(sent, false).await;
-        }
-    }
-
-    /// `slot` says whether the request has taken one of the slots for requests.
-    fn response(self, sent: (u64, oneshot::Receiver<Outcome>), slot: bool) -> ResponseFuture {
-        let (seq, answer) = sent;
-        ResponseFuture { handle: self, seq, answer, slot, over: false }
-    }
-
-    /// What an answer is that is not as expected. One that is no frame ends the link.
-    fn unread(&self, unread: Unread) -> RequestError {
-        match unread {
-            Unread::Error(error) => RequestError::Remote(RemoteError::new(&error)),
-            Unread::Decode(error) => RequestError::Decode(error),
-            Unread::NoFrame(fault, error) => {
-                self.ask_close(Closed::malformed(&fault));
-                RequestError::Decode(error)
-            }
-        }
+/// Asks the peer to finish, and lets nothing but what the answer waits for follow the question.
+/// Waits for the answer; an error counts as one.
+pub(in crate::link) async fn prepare_disconnect(handle: &Handle, question: &Draft) {
+    let stream = &handle.0.stream;
+    let Ok(room) = stream.permits(Of::Room, question.bytes()).await else { return };
+    room.spend();
+    let limit = Limit::new(Duration::MAX);
+    let sent = stream.with(|stream, wake| {
+        let sent = handle.begin(stream, question, Class::Prepare, limit, wake);
+        stream.phase.drain(false, false);
+        sent
+    });
+    if let Ok(sent) = sent {
+        let _ = ResponseFuture::new(handle.clone(), sent, false).await;
     }
 }

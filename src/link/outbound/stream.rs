@@ -1,7 +1,9 @@
 //! All that is changed together when something is sent, under one lock.
 
+use std::sync::{Mutex, PoisonError};
 use std::task::Waker;
 
+use futures::task::AtomicWaker;
 use tokio::time::Instant;
 
 use super::budget::{Budget, Granted};
@@ -106,6 +108,40 @@ pub(super) enum Of {
 pub(super) struct Wake {
     pub(super) tasks: Vec<Waker>,
     pub(super) driver: bool,
+}
+
+/// A [`Stream`] under its lock.
+#[derive(Debug)]
+pub(super) struct LockedStream {
+    stream: Mutex<Stream>,
+    /// Wakes the link's task: there is something to write, or the link shall close.
+    driver: AtomicWaker,
+}
+
+impl LockedStream {
+    pub(super) fn new(stream: Stream) -> Self {
+        Self { stream: Mutex::new(stream), driver: AtomicWaker::new() }
+    }
+
+    /// Changes the stream, and wakes whoever that concerns when its lock has been let go.
+    pub(super) fn with<T>(&self, change: impl FnOnce(&mut Stream, &mut Wake) -> T) -> T {
+        let mut wake = Wake::default();
+        let changed = {
+            // Nothing panics while the lock is held.
+            let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+            change(&mut stream, &mut wake)
+        };
+        wake.tasks.into_iter().for_each(Waker::wake);
+        if wake.driver {
+            self.driver.wake();
+        }
+        changed
+    }
+
+    /// For the link's task only.
+    pub(super) fn register(&self, waker: &Waker) {
+        self.driver.register(waker);
+    }
 }
 
 impl Stream {

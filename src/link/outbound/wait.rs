@@ -4,14 +4,13 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use super::Handle;
 use super::phase::{Goodbye, Phase};
-use super::stream::{Of, Refused};
+use super::stream::{LockedStream, Of, Refused};
 
 /// Permits that are given back when this is dropped.
 #[derive(Debug)]
 pub(super) struct Permits<'a> {
-    handle: &'a Handle,
+    stream: &'a LockedStream,
     of: Of,
     count: usize,
 }
@@ -26,7 +25,7 @@ impl Permits<'_> {
 impl Drop for Permits<'_> {
     fn drop(&mut self) {
         if self.count > 0 {
-            self.handle.with(|stream, wake| stream.give(self.of, self.count, wake));
+            self.stream.with(|stream, wake| stream.give(self.of, self.count, wake));
         }
     }
 }
@@ -34,7 +33,7 @@ impl Drop for Permits<'_> {
 /// Waits for permits.
 #[derive(Debug)]
 struct Acquire<'a> {
-    handle: &'a Handle,
+    stream: &'a LockedStream,
     of: Of,
     count: usize,
     /// While it waits.
@@ -45,8 +44,8 @@ impl<'a> Future for Acquire<'a> {
     type Output = Result<Permits<'a>, Refused>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { handle, of, count, ticket } = *self;
-        let (ticket, outcome) = handle.with(|stream, _| {
+        let Self { stream, of, count, ticket } = *self;
+        let (ticket, outcome) = stream.with(|stream, _| {
             if matches!(
                 stream.phase,
                 Phase::Closing(_, Goodbye::Due(..) | Goodbye::Said) | Phase::Ended(_)
@@ -65,14 +64,14 @@ impl<'a> Future for Acquire<'a> {
             }
         });
         self.ticket = ticket;
-        outcome.map_ok(|()| Permits { handle, of, count })
+        outcome.map_ok(|()| Permits { stream, of, count })
     }
 }
 
 impl Drop for Acquire<'_> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket {
-            self.handle.with(|stream, wake| {
+            self.stream.with(|stream, wake| {
                 stream.budget(self.of).leave(ticket, self.count);
                 // Those behind it may have waited for it alone.
                 stream.give(self.of, 0, wake);
@@ -81,14 +80,14 @@ impl Drop for Acquire<'_> {
     }
 }
 
-impl Handle {
+impl LockedStream {
     /// Waits for permits, in turn with whoever waits already. Cancel safe.
     ///
     /// # Errors
     ///
     /// Nothing more is sent.
     pub(super) async fn permits(&self, of: Of, count: usize) -> Result<Permits<'_>, Refused> {
-        Acquire { handle: self, of, count, ticket: None }.await
+        Acquire { stream: self, of, count, ticket: None }.await
     }
 }
 
@@ -100,7 +99,7 @@ mod tests {
     use futures::FutureExt as _;
 
     use super::*;
-    use crate::link::outbound::tests::handle;
+    use crate::link::outbound::tests::outlet;
 
     /// Whoever takes, waits, gives up and gives back at once: no permit is lost, none is there twice,
     /// and nobody waits for one that is free.
@@ -108,16 +107,16 @@ mod tests {
     async fn permits_are_neither_lost_nor_doubled() {
         const PERMITS: usize = 5;
         let (handle, taken) =
-            (handle(|config| config.requests_in_flight = PERMITS), Arc::default());
+            (outlet(|config| config.requests_in_flight = PERMITS), Arc::default());
         let worker = |n: usize| {
             let (handle, taken) = (handle.clone(), Arc::<AtomicUsize>::clone(&taken));
             tokio::spawn(async move {
                 for round in 0..2000 {
                     let count = 1 + (n + round) % 3;
                     let permits = if round % 7 == 0 {
-                        handle.permits(Of::Slots, count).now_or_never()
+                        handle.0.stream.permits(Of::Slots, count).now_or_never()
                     } else {
-                        Some(handle.permits(Of::Slots, count).await)
+                        Some(handle.0.stream.permits(Of::Slots, count).await)
                     };
                     let Some(permits) = permits else { continue };
                     assert!(taken.fetch_add(count, Ordering::SeqCst) + count <= PERMITS);
@@ -130,18 +129,21 @@ mod tests {
         for worker in (0..16).map(worker).collect::<Vec<_>>() {
             worker.await.unwrap();
         }
-        assert!(handle.permits(Of::Slots, PERMITS).now_or_never().is_some(), "all are free again");
+        assert!(
+            handle.0.stream.permits(Of::Slots, PERMITS).now_or_never().is_some(),
+            "all are free again"
+        );
     }
 
     #[tokio::test]
     async fn at_the_end_nobody_waits() {
-        let handle = handle(|config| config.requests_in_flight = 1);
-        let taken = handle.permits(Of::Slots, 1).await.unwrap();
-        let mut waiting = Box::pin(handle.permits(Of::Slots, 1));
+        let handle = outlet(|config| config.requests_in_flight = 1);
+        let taken = handle.0.stream.permits(Of::Slots, 1).await.unwrap();
+        let mut waiting = Box::pin(handle.0.stream.permits(Of::Slots, 1));
         assert!((&mut waiting).now_or_never().is_none());
         handle.end(crate::close::Closed::lost("gone"));
         assert!(matches!(waiting.now_or_never(), Some(Err(Refused::Closed))));
         drop(taken);
-        assert!(matches!(handle.permits(Of::Slots, 1).await, Err(Refused::Closed)));
+        assert!(matches!(handle.0.stream.permits(Of::Slots, 1).await, Err(Refused::Closed)));
     }
 }

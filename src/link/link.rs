@@ -1,0 +1,301 @@
+//! One side's handle of a link.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use semver::Version;
+use serde_json::value::RawValue;
+
+use super::config::Config;
+use super::disconnect::disconnect;
+use super::driver::Driver;
+use super::forward::hand_on;
+use super::inbound::Routes;
+use super::outbound::{Handle, Outlet, RequestFuture};
+use super::state::{Ignored, LinkState, States};
+use crate::close::{CloseCode, Closed};
+use crate::error::{EventError, RequestError, SendError};
+use crate::handshake::{Agreement, Hold, Peer};
+use crate::message::{Event, Request, Role};
+use crate::session::Session;
+use crate::transport::Transport;
+use crate::wire::{Draft, decode};
+
+/// One side's handle of a link. Cheap to clone; all clones are the same link.
+///
+/// # Behaviour
+///
+/// - Messages leave in the order in which [`request`](Self::request) and [`event`](Self::event)
+///   queue them. For an order between two of them, await the first before the second: calls that
+///   are polled side by side are queued as they find room.
+/// - Nothing is sent before a call is polled, and nothing is sent twice.
+/// - The futures of a link are polled on tokio's runtime, with its clock: a request, an event and a
+///   disconnect may have to wait. What is no future, such as [`broadcast`](Self::broadcast) and
+///   [`close`](Self::close), may be called from any thread.
+/// - When the outbox is full, calls wait for room. A peer that takes no byte for two heartbeat
+///   intervals loses the link, so they do not wait for a dead one.
+/// - The link does not end when its handles are dropped: the master or client it belongs to holds
+///   it. End it with [`close`](Self::close).
+#[derive(Clone)]
+pub struct Link {
+    handle: Handle,
+    timeout: Option<Duration>,
+}
+
+impl Link {
+    pub(super) fn new(handle: Handle) -> Self {
+        Self { handle, timeout: None }
+    }
+
+    /// A link over a finished handshake, and the task behind it, which is to be run.
+    pub(crate) fn start(
+        transport: Box<dyn Transport>,
+        agreement: Agreement,
+        us: Role,
+        config: Config,
+        routes: Arc<Routes>,
+    ) -> (Self, Driver) {
+        let Agreement { first, session, peer, version, hold } = agreement;
+        let Session { sending, receiving } = session;
+        let handle = Handle::new(us, peer, version, config, sending, hold);
+        let outlet = Outlet::new(handle.clone());
+        (Self::new(handle), Driver::new(transport, first, outlet, receiving, routes))
+    }
+
+    /// Asks the peer and waits for its answer.
+    ///
+    /// The time limit is this handle's [`timeout`](Self::timeout), else the type's own, else
+    /// [`Config::request_timeout`]. It starts with the first poll and includes any wait for room.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up the wait and frees its place at once. The request may have
+    /// been sent by then; a late answer is dropped.
+    ///
+    /// # Errors
+    ///
+    /// See [`RequestError`]. Each call ends exactly once, also when the link does.
+    pub fn request<R: Request>(
+        &self,
+        request: &R,
+    ) -> impl Future<Output = Result<R::Response, RequestError>> + Send + 'static + use<R> {
+        let draft = self
+            .handle
+            .may_send(R::NAME, R::DIRECTION, R::SINCE)
+            .and_then(|()| Ok(Draft::request(R::NAME, request)?));
+        let timeout = self.timeout.or(R::TIMEOUT);
+        RequestFuture::new(self.handle.clone(), draft, timeout, |data| decode(data))
+    }
+
+    /// Asks with a message that is already JSON: `name` without `_request`, `data` an object. The
+    /// answer is the response's data without the protocol's `seq`.
+    ///
+    /// For programs that hand messages on. Direction and version are not checked on this side.
+    ///
+    /// # Errors and cancel safety
+    ///
+    /// As [`request`](Self::request).
+    pub fn request_raw(
+        &self,
+        name: &str,
+        data: &RawValue,
+    ) -> impl Future<Output = Result<Box<RawValue>, RequestError>> + Send + 'static + use<> {
+        let draft = Draft::request(name, data).map_err(SendError::from);
+        RequestFuture::raw(self.handle.clone(), draft, self.timeout)
+    }
+
+    /// Queues an event. `Ok` means queued, not handled: what is queued is lost if the link ends
+    /// before the peer has read it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is ready, the event was not queued.
+    ///
+    /// # Errors
+    ///
+    /// See [`EventError`].
+    pub fn event<E: Event>(
+        &self,
+        event: &E,
+    ) -> impl Future<Output = Result<(), EventError>> + Send + 'static + use<E> {
+        let draft = self
+            .handle
+            .may_send(E::NAME, E::DIRECTION, E::SINCE)
+            .and_then(|()| Ok(Draft::event(E::NAME, event)?));
+        let handle = self.handle.clone();
+        async move { handle.event(&draft?).await }
+    }
+
+    /// Sends one event over many links: it is written as JSON once, and no link waits for another.
+    ///
+    /// What has no room in a link's outbox waits in front of it, in turn with whatever else waits
+    /// there and in as many bytes again as [`Config::outbox`](super::Config); a link for which more
+    /// than that waits is closed with a reason. A link that has ended is passed over: this tells no
+    /// more than [`event`](Self::event) does of what arrived.
+    ///
+    /// # Errors
+    ///
+    /// The event cannot be sent to any link, as for [`event`](Self::event): then none gets it. A
+    /// link to which alone it cannot be sent, by its direction, version or limits, is passed over
+    /// and the error of the first such link returned when all others have it.
+    pub fn broadcast<'a, E: Event>(
+        event: &E,
+        links: impl IntoIterator<Item = &'a Self>,
+    ) -> Result<(), SendError> {
+        let draft = Draft::event(E::NAME, event)?;
+        let mut outcome = Ok(());
+        for link in links {
+            outcome = outcome.and(hand_on::<E>(&link.handle, &draft));
+        }
+        outcome
+    }
+
+    /// This link, with another time limit for the requests made through the returned handle.
+    #[must_use]
+    pub fn timeout(&self, timeout: Duration) -> Self {
+        Self { handle: self.handle.clone(), timeout: Some(timeout) }
+    }
+
+    /// Starts to close: what is queued goes out, then the reason, then the socket. Returns at
+    /// once; [`closed`](Self::closed) tells when it is done. That is within
+    /// [`Config::close_timeout`], whatever the peer does: what it has not read by then is lost.
+    /// Responses and events that come meanwhile are taken; requests are dropped.
+    ///
+    /// A reason longer than 123 bytes is cut. Only the first call counts. A client whose link ends
+    /// registers anew; to stop it, use [`Client::close`](crate::Client::close).
+    pub fn close(&self, reason: impl AsRef<str>) {
+        self.close_with(CloseCode::NORMAL, reason);
+    }
+
+    pub(crate) fn close_with(&self, code: CloseCode, reason: impl AsRef<str>) {
+        self.handle.ask_close(Closed::local(code, reason));
+    }
+
+    /// Ends the link when everything that was begun on it has come to its end: both sides finish
+    /// their requests, then the reason is said and the socket closed.
+    ///
+    /// New requests and events of this side are refused from here on, as not delivered, but for
+    /// those that handlers make while the peer waits for their answer. A peer that speaks sessions
+    /// is asked with `prepare_disconnect_request` to do the same; it answers when none of its
+    /// requests waits any more. What both had queued until then has been received.
+    ///
+    /// All this takes at most [`Config::disconnect_timeout`](super::Config); then the link is
+    /// closed as by [`close`](Self::close), which takes at most
+    /// [`Config::close_timeout`](super::Config) more. So a peer that never answers cannot hold
+    /// this up. A client whose link ends registers anew; to stop it, use
+    /// [`Client::close`](crate::Client::close).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped half-way, the link is closed at once.
+    pub async fn disconnect(&self, reason: impl AsRef<str>) -> Closed {
+        let limit = self.handle.config().disconnect_timeout;
+        self.disconnect_within(limit, CloseCode::NORMAL, reason.as_ref()).await
+    }
+
+    pub(crate) async fn disconnect_within(
+        &self,
+        limit: Duration,
+        code: CloseCode,
+        reason: &str,
+    ) -> Closed {
+        disconnect(&self.handle, limit, Closed::local(code, reason)).await;
+        self.closed().await
+    }
+
+    /// Waits until the link has ended, and says who ended it and why.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped and called again at any time, from any number of tasks.
+    pub async fn closed(&self) -> Closed {
+        let mut state = self.handle.states();
+        let ended = state.wait_for(|state| state.end().is_some()).await;
+        // Its sender is in the handle.
+        ended.ok().and_then(|state| state.end().cloned()).unwrap_or_else(|| Closed::lost("Gone"))
+    }
+
+    /// What state the link is in, and each further one.
+    pub fn states(&self) -> States {
+        States::new(self.handle.states())
+    }
+
+    /// Whether the link has ended.
+    pub fn is_closed(&self) -> bool {
+        self.handle.state().end().is_some()
+    }
+
+    /// How the link has ended, if it has.
+    pub fn ended(&self) -> Option<Closed> {
+        self.handle.state().end().cloned()
+    }
+
+    /// Who is at the other end.
+    pub fn peer(&self) -> &Peer {
+        self.handle.peer()
+    }
+
+    /// The negotiated protocol version: the lower of both sides', without a pre-release tag.
+    pub fn version(&self) -> &Version {
+        self.handle.version()
+    }
+
+    /// How many requests of this side wait for an answer.
+    pub fn pending(&self) -> usize {
+        self.handle.pending()
+    }
+
+    /// What was received so far and led to nothing.
+    pub fn ignored(&self) -> Ignored {
+        self.handle.ignored()
+    }
+
+    /// The time limit of requests made through this handle, where it has one.
+    pub(super) fn time_limit(&self) -> Option<Duration> {
+        self.timeout
+    }
+
+    pub(super) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Whether both are handles of the same link. A slave that registers anew is a new link of the
+    /// same peer.
+    pub fn is(&self, other: &Self) -> bool {
+        self.handle.is_same(&other.handle)
+    }
+
+    /// How the link outlives its socket; `None` where it does not.
+    pub(crate) fn hold(&self) -> Option<Hold> {
+        self.handle.hold()
+    }
+
+    /// Whether it has lost its socket, and its session is held.
+    pub(crate) fn is_resuming(&self) -> bool {
+        matches!(*self.handle.state(), LinkState::Resuming { .. })
+    }
+
+    /// Whether nothing would be lost if the link ended.
+    pub(crate) fn holds_nothing(&self) -> bool {
+        self.pending() == 0 && self.handle.held() == 0
+    }
+
+    pub(crate) fn renews_token(&self) -> bool {
+        self.handle.dialect().renews_token
+    }
+
+    pub(crate) fn describe_peer(&self) -> String {
+        self.handle.describe_peer()
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link")
+            .field("peer", self.peer())
+            .field("state", &*self.handle.state())
+            .finish_non_exhaustive()
+    }
+}

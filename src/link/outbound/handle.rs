@@ -1,0 +1,321 @@
+//! What everybody may do who holds a link.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use semver::Version;
+use tokio::sync::{oneshot, watch};
+
+use super::pending::{Limit, Outcome, Pending};
+use super::phase::{Class, Phase};
+use super::stream::{HANDED_ON, LockedStream, Of, Refused, Stream, Wake};
+use crate::close::{CloseCode, Closed};
+use crate::error::{Delivery, EventError, RequestError, SendError};
+use crate::handshake::{Hold, Peer};
+use crate::link::config::Config;
+use crate::link::refusal::error_response;
+use crate::link::state::{Ignored, LinkState};
+use crate::message::{Direction, Role, Since};
+use crate::session::Sending;
+use crate::wire::{Dialect, Draft, EncodeError};
+
+/// A link as all of its parts see it: cheap to clone, all clones are the same link.
+#[derive(Clone, Debug)]
+pub(in crate::link) struct Handle(pub(super) Arc<Outbound>);
+
+#[derive(Debug)]
+pub(super) struct Outbound {
+    us: Role,
+    peer: Peer,
+    version: Version,
+    dialect: Dialect,
+    config: Config,
+    pub(super) stream: LockedStream,
+    pub(super) pending: Pending,
+    pub(super) state: watch::Sender<LinkState>,
+    /// How many requests of the peer are being handled; the link's task keeps it.
+    pub(super) answers_owed: AtomicUsize,
+}
+
+impl Handle {
+    pub(in crate::link) fn new(
+        us: Role,
+        peer: Peer,
+        version: Version,
+        config: Config,
+        sending: Sending,
+        hold: Option<Hold>,
+    ) -> Self {
+        Self(Arc::new(Outbound {
+            us,
+            peer,
+            version,
+            dialect: *sending.dialect(),
+            stream: LockedStream::new(Stream::new(sending, hold, &config)),
+            config,
+            pending: Pending::default(),
+            state: watch::Sender::new(LinkState::Connected),
+            answers_owed: AtomicUsize::new(0),
+        }))
+    }
+
+    pub(in crate::link) fn us(&self) -> Role {
+        self.0.us
+    }
+
+    pub(in crate::link) fn peer(&self) -> &Peer {
+        &self.0.peer
+    }
+
+    pub(in crate::link) fn version(&self) -> &Version {
+        &self.0.version
+    }
+
+    pub(in crate::link) fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    pub(in crate::link) fn dialect(&self) -> &Dialect {
+        &self.0.dialect
+    }
+
+    pub(in crate::link) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Whether messages of this type go over this link.
+    pub(in crate::link) fn may_send(
+        &self,
+        name: &'static str,
+        to: Direction,
+        since: Since,
+    ) -> Result<(), SendError> {
+        let (us, peer) = (self.us(), self.peer().role);
+        if !to.allows(us, peer) {
+            return Err(SendError::Direction { name, allowed: to, from: us, to: peer });
+        }
+        let negotiated = self.version();
+        if since > (negotiated.major, negotiated.minor, negotiated.patch) {
+            return Err(SendError::Version { name, since, negotiated: negotiated.clone() });
+        }
+        Ok(())
+    }
+
+    /// The peer, for logs and errors.
+    pub(in crate::link) fn describe_peer(&self) -> String {
+        match self.peer().id {
+            Some(id) => format!("{} {id}", self.peer().role),
+            None => self.peer().role.to_string(),
+        }
+    }
+
+    pub(super) fn with<T>(&self, change: impl FnOnce(&mut Stream, &mut Wake) -> T) -> T {
+        self.0.stream.with(change)
+    }
+}
+
+/// Sending.
+impl Handle {
+    pub(in crate::link) async fn event(&self, draft: &Draft) -> Result<(), EventError> {
+        self.fits(draft).map_err(SendError::from)?;
+        let queued = match self.try_send(draft, self.message()) {
+            // In a box, because it is rare, and callers would find room for it in each of theirs.
+            Err(Refused::Full) => Box::pin(self.event_in_turn(draft)).await,
+            queued => queued,
+        };
+        queued.map_err(|_| EventError::Closed(self.why_closed()))
+    }
+
+    async fn event_in_turn(&self, draft: &Draft) -> Result<(), Refused> {
+        let room = self.0.stream.permits(Of::Room, draft.bytes()).await?;
+        room.spend();
+        self.with(|stream, wake| stream.send(draft, self.message(), wake).map(drop))
+    }
+
+    /// Queues an event that is handed on, behind those that wait for room already. Waits for nothing.
+    pub(in crate::link) fn hand_on(&self, draft: &Draft) {
+        let most = self.config().outbox;
+        let full = self.with(|stream, wake| {
+            if stream.may_send(HANDED_ON).is_err() {
+                return false;
+            }
+            if stream.room.try_take(draft.bytes()) {
+                let _ = stream.send(draft, HANDED_ON, wake);
+                return false;
+            }
+            let full = stream.room.frame_bytes() + draft.bytes() > most;
+            if !full {
+                stream.room.join_frame(draft.clone());
+            }
+            full
+        });
+        if full {
+            let reason = "The outbox is full: events come faster than they are read";
+            self.ask_close(Closed::local(CloseCode::POLICY, reason));
+        }
+    }
+
+    /// Queues a frame now, if there is room for it.
+    pub(in crate::link) fn try_send(&self, draft: &Draft, class: Class) -> Result<(), Refused> {
+        self.with(|stream, wake| {
+            stream.may_send(class)?;
+            if !stream.room.try_take(draft.bytes()) {
+                return Err(Refused::Full);
+            }
+            stream.send(draft, class, wake).map(drop)
+        })
+    }
+
+    /// Queues the response that `write` makes, when there is room for it: at once, or else, so that
+    /// no more than one answer that waits is kept as JSON, in turn.
+    pub(in crate::link) async fn answer(
+        &self,
+        name: &str,
+        to: u64,
+        write: impl Fn() -> Result<Draft, EncodeError>,
+    ) {
+        let Some(draft) = self.sendable(name, to, write()) else { return };
+        let Err(Refused::Full) = self.try_send(&draft, Class::Answer) else { return };
+        drop(draft);
+        if let Ok(_turn) = self.0.stream.permits(Of::Turn, 1).await {
+            self.respond(name, to, write()).await;
+        }
+    }
+
+    /// Queues a response, when there is room for it. A link that ends meanwhile needs none.
+    pub(in crate::link) async fn respond(
+        &self,
+        name: &str,
+        to: u64,
+        response: Result<Draft, EncodeError>,
+    ) {
+        if let Some(draft) = self.sendable(name, to, response)
+            && let Ok(room) = self.0.stream.permits(Of::Room, draft.bytes()).await
+        {
+            room.spend();
+            let _ = self.with(|stream, wake| stream.send(&draft, Class::Answer, wake));
+        }
+    }
+
+    /// The response, or an error that says why it cannot be sent.
+    fn sendable(&self, name: &str, to: u64, response: Result<Draft, EncodeError>) -> Option<Draft> {
+        let checked = response.and_then(|draft| self.fits(&draft).map(|()| draft));
+        let draft = checked.or_else(|error| {
+            tracing::error!(name, %error, "an answer cannot be sent");
+            let error = format!("The answer to {name}_request cannot be sent: {error}");
+            error_response(name, to, &error)
+        });
+        draft.ok()
+    }
+
+    pub(in crate::link) fn fits(&self, draft: &Draft) -> Result<(), EncodeError> {
+        let (bytes, most) = (draft.bytes(), self.config().max_frame);
+        let limit = "`max_frame`";
+        if bytes > most { Err(EncodeError::TooLong { bytes, limit, most }) } else { Ok(()) }
+    }
+
+    /// What a request or an event is, at this moment.
+    pub(super) fn message(&self) -> Class {
+        Class::Message { needed: self.answers_owed() > 0 }
+    }
+}
+
+/// Requests that wait for their answers.
+impl Handle {
+    /// Numbers and queues a request that has a slot and room; the wait for its answer begins before
+    /// its frame can be written.
+    pub(super) fn begin(
+        &self,
+        stream: &mut Stream,
+        draft: &Draft,
+        class: Class,
+        limit: Limit,
+        wake: &mut Wake,
+    ) -> Result<(u64, oneshot::Receiver<Outcome>), Refused> {
+        let seq = stream.send(draft, class, wake)?;
+        if class == Class::Prepare {
+            stream.prepare = Some(seq);
+        }
+        // Its timer is to be set.
+        wake.driver |= stream.deadlines.add(limit.deadline);
+        Ok((seq, self.0.pending.insert(seq, limit)))
+    }
+
+    /// How many requests of this side wait for an answer.
+    pub(in crate::link) fn pending(&self) -> usize {
+        self.0.pending.len()
+    }
+}
+
+/// What the link's task does with the stream.
+impl Handle {
+    pub(in crate::link) fn hold(&self) -> Option<Hold> {
+        self.with(|stream, _| stream.hold.clone())
+    }
+
+    /// How many frames are held for the peer.
+    pub(in crate::link) fn held(&self) -> usize {
+        self.with(|stream, _| stream.session.held())
+    }
+
+    /// How many requests of the peer are being handled.
+    pub(super) fn answers_owed(&self) -> usize {
+        self.0.answers_owed.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn is_drained(&self, stream: &Stream) -> bool {
+        let prepare = stream.prepare.is_some_and(|seq| self.0.pending.contains(seq));
+        self.0.pending.len() == usize::from(prepare) && self.answers_owed() == 0
+    }
+
+    pub(in crate::link) fn ignored(&self) -> Ignored {
+        self.with(|stream, _| stream.ignored)
+    }
+}
+
+/// The end.
+impl Handle {
+    pub(in crate::link) fn states(&self) -> watch::Receiver<LinkState> {
+        self.0.state.subscribe()
+    }
+
+    pub(in crate::link) fn state(&self) -> watch::Ref<'_, LinkState> {
+        self.0.state.borrow()
+    }
+
+    /// One side prepares to disconnect: from now on only what is needed for answers is sent, and
+    /// only answers when this side has said that it is `ready`.
+    pub(in crate::link) fn drain(&self, ready: bool, by_peer: bool) {
+        self.with(|stream, _| stream.phase.drain(ready, by_peer));
+    }
+
+    /// Waits until no request waits for an answer, in either direction, `prepare_disconnect` apart,
+    /// or the link has ended. While messages are admitted that is a passing state.
+    pub(in crate::link) async fn drained(&self) {
+        std::future::poll_fn(|cx: &mut Context<'_>| {
+            self.with(|stream, _| {
+                if self.is_drained(stream) || matches!(stream.phase, Phase::Ended(_)) {
+                    return Poll::Ready(());
+                }
+                stream.drains.push(cx.waker().clone());
+                Poll::Pending
+            })
+        })
+        .await;
+    }
+
+    /// Asks the link's task to close. Only the first call counts.
+    pub(in crate::link) fn ask_close(&self, closed: Closed) {
+        self.with(|stream, wake| wake.driver |= stream.phase.ask(closed));
+    }
+
+    fn why_closed(&self) -> Closed {
+        let known = self.with(|stream, _| stream.phase.why().cloned());
+        known.unwrap_or_else(|| Closed::lost("The link is closing"))
+    }
+
+    pub(super) fn lost(&self, delivery: Delivery) -> RequestError {
+        RequestError::Closed { delivery, closed: self.why_closed() }
+    }
+}
