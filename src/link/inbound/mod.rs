@@ -2,6 +2,7 @@
 
 mod handlers;
 mod routes;
+mod verdict;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -9,23 +10,24 @@ use std::task::{Context, Poll};
 
 use futures::FutureExt as _;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use handlers::{Handlers, Request};
 pub(crate) use routes::Routes;
 pub(super) use routes::{Call, EventRoute, Handled, RequestRoute};
+pub(super) use verdict::Halt;
+use verdict::{NeedsFullParse, Unhandled, close_of};
 
-use super::outbound::{Class as SendClass, Outcome, Outlet, Refused};
+use super::outbound::{Class as SendClass, Outcome, Outlet, Refused, agree_to_disconnect};
 use super::refusal::{MAX_ERROR, error_response, panicked};
 use super::state::LinkState;
 use crate::close::{CloseCode, Closed};
 use crate::error::{DecodeError, RemoteError, RequestError};
-use crate::message::Empty;
 use crate::session::{Receiving, Taken};
 use crate::transport::Incoming;
 use crate::wire::{
-    Answer, Class, Close, Draft, Frame, Heartbeat, PREPARE_DISCONNECT, Parse, Response, Text,
-    decode, is_name,
+    Answer, Class, Close, Frame, Heartbeat, PREPARE_DISCONNECT, Parse, Response, Text, decode,
+    is_name,
 };
 
 /// What was received of one link, from the number of a frame to the end of its handler.
@@ -41,44 +43,6 @@ pub(super) struct Inbound {
     now: Option<Instant>,
     /// Requests are dropped: nothing can be answered any more.
     closing: bool,
-}
-
-/// Why a link does not go on after what was received.
-#[derive(Debug)]
-pub(super) enum Halt {
-    /// There is no room for it. It has taken no number, and comes again after a resume.
-    NoRoom(Closed),
-    /// It is the end of the link.
-    End(Closed),
-}
-
-impl From<Closed> for Halt {
-    fn from(closed: Closed) -> Self {
-        Self::End(closed)
-    }
-}
-
-impl Halt {
-    /// How the link ends while its socket works.
-    pub(super) fn into_closed(self) -> Closed {
-        match self {
-            Self::NoRoom(closed) | Self::End(closed) => closed,
-        }
-    }
-}
-
-/// A frame of which only the head was parsed led to nothing: what it really is must be read.
-struct NeedsFullParse;
-
-/// Why no handler of the application's works on a request.
-enum Unhandled {
-    /// Nothing can be answered any more.
-    Dropped,
-    /// The link answers it itself.
-    Own,
-    Refused(String),
-    /// The handler panicked before it began.
-    Panicked,
 }
 
 impl Inbound {
@@ -331,16 +295,8 @@ impl Inbound {
             return Err(Unhandled::Own);
         }
         let (peer, us) = (self.outlet.peer().role, self.outlet.us());
+        let route = self.routes.request(name, peer, us).map_err(Unhandled::Refused)?;
         let refused = |error: String| Err(Unhandled::Refused(error));
-        let Some(route) = self.routes.request(name) else {
-            return refused(format!("No handler for {name}_request on this {us}"));
-        };
-        if !route.direction.allows(peer, us) {
-            let allowed = route.direction;
-            return refused(format!(
-                "{name}_request goes {allowed}, and this link goes {peer}→{us}"
-            ));
-        }
         let config = self.outlet.config();
         let running = self.handlers.running();
         // Short: where much is refused, these texts wait in as many bytes as the outbox has.
@@ -378,21 +334,10 @@ impl Inbound {
         }
     }
 
-    /// The peer wants to end the link gracefully: whatever close comes now is meant. It is answered
-    /// when this side has finished or the time for that is over; nothing but answers follows.
+    /// The peer wants to end the link gracefully: whatever close comes now is meant.
     fn prepare_disconnect(&mut self, seq: u64, bytes: usize) {
         self.outlet.drain(false, true);
-        let handle = self.outlet.handle().clone();
-        let answer = async move {
-            let limit = handle.config().disconnect_timeout;
-            if timeout(limit, handle.drained()).await.is_err() {
-                let peer = handle.describe_peer();
-                tracing::warn!(%peer, ?limit, "not drained in time for the peer");
-            }
-            handle.drain(true, true);
-            let answer = Draft::response(PREPARE_DISCONNECT, seq, &Empty {});
-            handle.respond(PREPARE_DISCONNECT, seq, answer).await;
-        };
+        let answer = agree_to_disconnect(self.outlet.handle().clone(), seq);
         self.handlers.start_answer(answer.boxed(), bytes);
     }
 
@@ -435,7 +380,7 @@ impl Inbound {
     /// Whether there is a handler for what this peer sends as the event `name`.
     fn wants(&self, name: &str) -> bool {
         let (peer, us) = (self.outlet.peer().role, self.outlet.us());
-        self.routes.event(name).is_some_and(|route| route.direction.allows(peer, us))
+        self.routes.event(name, peer, us).is_some()
     }
 
     fn start_event(
@@ -445,7 +390,8 @@ impl Inbound {
         data: &str,
         bytes: usize,
     ) -> Result<(), DecodeError> {
-        let Some(route) = self.routes.event(name) else { return Ok(()) };
+        let (peer, us) = (self.outlet.peer().role, self.outlet.us());
+        let Some(route) = self.routes.event(name, peer, us) else { return Ok(()) };
         let call = Call { deadline: None, seq, data };
         let handler =
             catch_unwind(AssertUnwindSafe(|| (route.handler)(self.outlet.handle().clone(), call)));
@@ -471,12 +417,5 @@ impl Inbound {
             }
         }
         any
-    }
-}
-
-fn close_of(frame: &Frame<'_>) -> Closed {
-    match decode::<Close>(frame.data) {
-        Ok(close) => Closed::remote(CloseCode::NO_STATUS, close.reason),
-        Err(_) => Closed::malformed("`close` without a reason"),
     }
 }

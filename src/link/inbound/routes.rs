@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::error::{ConfigError, DecodeError};
 use crate::handshake::Peer;
 use crate::link::outbound::Handle;
-use crate::message::Direction;
+use crate::message::{Direction, Role};
 use crate::wire::check_name;
 
 /// A message for its handler.
@@ -91,12 +91,26 @@ impl Routes {
         taken(self.events.insert(name, route).is_some(), name)
     }
 
-    pub(super) fn request(&self, name: &str) -> Option<&RequestRoute> {
-        self.requests.get(name)
+    /// The handler of what `peer` asks `us`, or why there is none.
+    pub(super) fn request(
+        &self,
+        name: &str,
+        peer: Role,
+        us: Role,
+    ) -> Result<&RequestRoute, String> {
+        let Some(route) = self.requests.get(name) else {
+            return Err(format!("No handler for {name}_request on this {us}"));
+        };
+        if !route.direction.allows(peer, us) {
+            let allowed = route.direction;
+            return Err(format!("{name}_request goes {allowed}, and this link goes {peer}→{us}"));
+        }
+        Ok(route)
     }
 
-    pub(super) fn event(&self, name: &str) -> Option<&EventRoute> {
-        self.events.get(name)
+    /// The handler of what `peer` tells `us`.
+    pub(super) fn event(&self, name: &str, peer: Role, us: Role) -> Option<&EventRoute> {
+        self.events.get(name).filter(|route| route.direction.allows(peer, us))
     }
 
     /// An event came that nobody handles: warns of it, once for each name.

@@ -18,5 +18,5 @@ pub(super) use handle::Handle;
 pub(super) use outlet::{Next, Outlet};
 pub(super) use pending::Outcome;
 pub(super) use phase::Class;
-pub(super) use request::{RequestFuture, prepare_disconnect};
+pub(super) use request::{RequestFuture, agree_to_disconnect, prepare_disconnect};
 pub(super) use stream::Refused;

@@ -10,7 +10,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
-use tokio::time::timeout_at;
+use tokio::time::{timeout, timeout_at};
 
 use super::handle::Handle;
 use super::pending::{Limit, Outcome};
@@ -18,7 +18,8 @@ use super::phase::Class;
 use super::stream::{Of, Refused};
 use crate::close::Closed;
 use crate::error::{DecodeError, Delivery, RemoteError, RequestError, SendError};
-use crate::wire::{Draft, Unread, without_seq};
+use crate::message::Empty;
+use crate::wire::{Draft, PREPARE_DISCONNECT, Unread, without_seq};
 
 /// A request and its answer, read as `T`.
 ///
@@ -232,4 +233,17 @@ pub(in crate::link) async fn prepare_disconnect(handle: &Handle, question: &Draf
     if let Ok(sent) = sent {
         let _ = ResponseFuture::new(handle.clone(), sent, false).await;
     }
+}
+
+/// The answer to the peer's question numbered `seq`, when this side has finished or the time for
+/// that is over. Nothing but answers follows it.
+pub(in crate::link) async fn agree_to_disconnect(handle: Handle, seq: u64) {
+    let limit = handle.config().disconnect_timeout;
+    if timeout(limit, handle.drained()).await.is_err() {
+        let peer = handle.describe_peer();
+        tracing::warn!(%peer, ?limit, "not drained in time for the peer");
+    }
+    handle.drain(true, true);
+    let answer = Draft::response(PREPARE_DISCONNECT, seq, &Empty {});
+    handle.respond(PREPARE_DISCONNECT, seq, answer).await;
 }
