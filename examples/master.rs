@@ -27,8 +27,6 @@ mod service;
 mod setup;
 #[path = "common/slaves.rs"]
 mod slaves;
-#[path = "common/text.rs"]
-mod text;
 #[path = "common/token.rs"]
 mod token;
 #[path = "common/updates.rs"]

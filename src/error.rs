@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use crate::close::{Closed, Reason};
 use crate::message::{Direction, Role, Since};
+use crate::printable::Printable;
 use crate::version::VersionError;
 pub use crate::wire::{DecodeError, EncodeError, FrameError};
 
@@ -118,7 +119,8 @@ impl RemoteError {
         Self { message: message.into() }
     }
 
-    /// The peer's words.
+    /// The peer's words as they came. Keep them out of logs and terminals, where `Display` shows
+    /// them harmless and cut.
     pub fn message(&self) -> &str {
         &self.message
     }
@@ -126,7 +128,7 @@ impl RemoteError {
 
 impl fmt::Display for RemoteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        fmt::Display::fmt(&Printable::new(&self.message), f)
     }
 }
 
@@ -165,7 +167,8 @@ impl WebSocketFault {
 
 impl fmt::Display for WebSocketFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        // Parts of the frame may be quoted in it.
+        fmt::Display::fmt(&Printable::new(&self.message), f)
     }
 }
 

@@ -7,6 +7,8 @@ mod games;
 mod games_file;
 #[path = "../examples/common/host.rs"]
 mod host;
+#[path = "../examples/control/json.rs"]
+mod json;
 #[path = "../examples/common/listen.rs"]
 mod listen;
 #[path = "../examples/common/notify.rs"]

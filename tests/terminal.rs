@@ -8,7 +8,11 @@ use std::net::SocketAddr;
 
 use common::guest::{Guest, TOKEN};
 use common::raw::Raw;
-use programs::{Master, eventually, example, lines};
+use programs::{Master, Program, eventually, example, lines};
+use seqlink::catalog::game_node::{
+    Code, CodeResponse, NotifyStopFinish, PlayGame, PrepareGame, RegisterNode,
+};
+use seqlink::{Ctx, Router};
 use serde_json::{Value, json};
 
 /// One of each kind: a new line and its separators, a bell, escapes of 7 and of 8 bits, DEL, bidi
@@ -153,4 +157,48 @@ async fn a_peers_text_is_harmless_in_what_a_control_prints() {
         check(&(control.out() + &control.err()));
         assert!(control.out().contains("FORGED"), "{}", control.out());
     }
+}
+
+/// From a master, in the log of a slave and in the last word of its program.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_masters_text_is_harmless_in_what_a_slave_says() {
+    async fn register(_: RegisterNode, _: Ctx) -> Result<CodeResponse, String> {
+        Ok(CodeResponse::ok())
+    }
+    async fn refuse(_: NotifyStopFinish, _: Ctx) -> Result<CodeResponse, String> {
+        Ok(CodeResponse::new(Code::FAILED, HOSTILE))
+    }
+    let router = Router::new(()).request(register).request(refuse);
+    let master = seqlink::Master::builder().router(router).build().unwrap();
+    let url = format!("ws://{}/", master.listen("127.0.0.1:0").await.unwrap());
+    let mut slave = Program::start(example("slave", &["--master", &url, "--id", "5", "--once"]));
+    slave.says("registered");
+    let link = master.slave(5).unwrap();
+    let storage = json!({
+        "host": HOSTILE, "port": 1, "username": "", "password": "",
+        "secure": {"enabled": false, "validation": false}, "timeout": {"connection": 1, "operation": 1},
+    });
+    let prepare = json!({
+        "userId": 1, "gameId": 1, "sesison_token": "", "request_from": "api",
+        "synchronizeRequired": true, "storage": storage,
+    });
+    let prepare: PrepareGame = serde_json::from_value(prepare).unwrap();
+    assert_eq!(link.request(&prepare).await.unwrap().code, Code::UNAVAILABLE);
+    // A program that there is not; then one that ends, which a refusing master is told.
+    for (launch, shutdown) in [(format!("'{HOSTILE}'"), ""), ("sleep 0.3".into(), HOSTILE)] {
+        let game = json!({
+            "id": 1, "name": HOSTILE, "process": HOSTILE, "backup": [],
+            "commands": {"launch": launch, "shutdown": shutdown},
+        });
+        let play: PlayGame =
+            serde_json::from_value(json!({"userId": 1, "expectedSave": null, "game": game}))
+                .unwrap();
+        link.request(&play).await.unwrap();
+    }
+    slave.says("notify_stop_finish: refused");
+    link.close(HOSTILE);
+    assert_eq!(slave.end(), 1);
+    let said = slave.err();
+    check(&said);
+    assert!(said.matches("FORGED").count() >= 4, "{said}");
 }

@@ -11,16 +11,13 @@ use seqlink::catalog::clusterio::session::{
     SaveListUpdate, SendRcon, SlaveInstance, SlaveStatus, StartInstance, StopInstance,
     UpdateInstances,
 };
+use seqlink::printable::Printable;
 use seqlink::{Ctx, Empty, Link, Request, Router};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use tracing::{debug, info, warn};
 
 use crate::service::Master;
-use crate::text::printable;
-
-/// Most characters that are logged of what a slave logs.
-const MOST_LOGGED: usize = 500;
 
 /// The instances, by id.
 #[derive(Debug, Default)]
@@ -127,8 +124,7 @@ async fn update_instances(request: UpdateInstances, ctx: Ctx<Master>) -> Result<
         let Some(serialized_config) = configs.remove(&instance_id) else { continue };
         let assign = AssignInstance { instance_id, serialized_config };
         if let Err(error) = ctx.link().request(&assign).await {
-            let error = printable(&error.to_string());
-            warn!(slave, instance = instance_id, error, "cannot be assigned");
+            warn!(slave, instance = instance_id, %error, "cannot be assigned");
         }
     }
     Ok(Empty {})
@@ -169,12 +165,11 @@ async fn instance_status_changed(event: InstanceStatusChanged, ctx: Ctx<Master>)
 
 async fn log_message(event: LogMessage, ctx: Ctx<Master>) {
     let (slave, info) = (id(&ctx), event.info);
-    let text: String = info.message.chars().take(MOST_LOGGED).collect();
-    let (level, text) = (printable(&info.level), printable(&text));
+    let (level, text) = (Printable::new(&info.level), Printable::new(&info.message));
     match info.level.as_str() {
-        "fatal" | "error" | "warn" => warn!(slave, level, "logs: {text}"),
-        "info" => info!(slave, level, "logs: {text}"),
-        _ => debug!(slave, level, "logs: {text}"),
+        "fatal" | "error" | "warn" => warn!(slave, ?level, "logs: {text}"),
+        "info" => info!(slave, ?level, "logs: {text}"),
+        _ => debug!(slave, ?level, "logs: {text}"),
     }
 }
 

@@ -13,10 +13,11 @@ use seqlink::catalog::game_node::{
     Action, Assignment, GameResponse, NodeEntry, NodeState, Outcome, PlayGame, PlayerStatus,
     PlayerUpdate, PrepareGame, Settings, StopGame, WaitingQueue,
 };
+use seqlink::printable::Printable;
 use seqlink::{Change, Link, Request, Role, Secret};
 use tokio::sync::Notify;
 use tokio::time::sleep_until;
-use tracing::info;
+use tracing::{field, info};
 
 use crate::games::Offer;
 use crate::slaves::Slaves;
@@ -145,7 +146,9 @@ impl Dispatcher {
                 Some(request) => outcome(&link, &request).await,
                 None => Outcome::Unknown { reason: "the game is not offered any more".to_owned() },
             };
-            info!(node = assignment.node, user = assignment.user, ?outcome, "{}", R::NAME);
+            let told = format!("{outcome:?}");
+            let told = Printable::new(&told);
+            info!(node = assignment.node, user = assignment.user, outcome = %told, "{}", R::NAME);
             dispatcher.act(|state, now| {
                 let bad = outcome != Outcome::Good;
                 let before = if bad { state.entry(assignment.node) } else { None };
@@ -179,7 +182,8 @@ impl Dispatcher {
         let PlayerUpdate { user_id, game_id, status, position, slave_id, ref message } = update;
         let back = status == PlayerStatus::Queued && message.is_some();
         let what = if back { "player, put back in front" } else { "player" };
-        info!(user_id, game_id, ?status, position, slave_id, reason = message, "{what}");
+        let reason = message.as_deref().map(|reason| field::debug(Printable::new(reason)));
+        info!(user_id, game_id, ?status, position, slave_id, reason, "{what}");
         if status == PlayerStatus::Playing {
             (self.on_playing)(&update);
         }

@@ -21,7 +21,6 @@ use crate::reaper::Reaper;
 use crate::registration;
 use crate::runner::{Patience, Process};
 use crate::states;
-use crate::text::printable;
 
 /// The instances; handlers and the slave's main loop share them.
 #[derive(Debug)]
@@ -70,7 +69,7 @@ impl Instances {
                     info!(%master, "registered");
                 }
                 Err(RequestError::Closed { .. }) => {}
-                Err(error) => warn!("update_instances: {}", printable(&error.to_string())),
+                Err(error) => warn!(%error, "update_instances"),
             }
             // Until the link has ended, over however many sockets.
             let _ = told.await;

@@ -12,6 +12,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::exit::Failure;
+use crate::json::printable_json;
 use crate::output::Output;
 use crate::place;
 use crate::table::table;
@@ -107,7 +108,7 @@ pub(crate) async fn call(
 ) -> Result<(), Failure> {
     let answer = ask(link, &CallSlave { slave_id: slave, kind: name, data }).await?;
     judge_any(&answer.data)?;
-    output.show(&answer.data, |data| printable(data.get()) + "\n")
+    output.show(&answer.data, |data| printable_json(data.get()) + "\n")
 }
 
 pub(crate) async fn ask_any(
@@ -117,14 +118,13 @@ pub(crate) async fn ask_any(
     data: &RawValue,
 ) -> Result<(), Failure> {
     let answer = link.timeout(SLOW).request_raw(name, data).await;
-    let answer = answer.map_err(|error| Failure::failed(printable(&error.to_string())))?;
+    let answer = answer.map_err(Failure::failed)?;
     judge_any(&answer)?;
-    output.show(&answer, |data| printable(data.get()) + "\n")
+    output.show(&answer, |data| printable_json(data.get()) + "\n")
 }
 
 async fn ask<R: Request>(link: &Link, request: &R) -> Result<R::Response, Failure> {
-    // The text may hold words of the peer.
-    link.request(request).await.map_err(|error| Failure::failed(printable(&error.to_string())))
+    link.request(request).await.map_err(Failure::failed)
 }
 
 fn judge(code: Code, message: &str) -> Result<(), Failure> {

@@ -7,7 +7,6 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use crate::exit::Failure;
 use crate::output::Output;
 use crate::place;
-use crate::text::printable;
 
 /// The updates of all players, in order. Unbounded: a control that follows reads at once, and one
 /// that does not is gone after a moment.
@@ -92,7 +91,6 @@ async fn next(link: &Link, updates: &mut Updates, user: i64) -> Result<PlayerUpd
                 }
             }
             closed = link.closed() => {
-                let closed = printable(&closed.to_string());
                 return Err(Failure::failed(format_args!(
                     "what becomes of user {user} is not known, the link to the master has ended, \
                      {closed}"

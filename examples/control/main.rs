@@ -12,6 +12,7 @@ mod connect;
 #[path = "../common/exit.rs"]
 mod exit;
 mod follow;
+mod json;
 mod output;
 mod place;
 #[path = "../common/setup.rs"]

@@ -39,6 +39,6 @@ mod tests {
     #[test]
     fn columns_line_up_and_control_characters_go() {
         let rows = [["7".to_owned(), "wörm\x1b[2J".to_owned()], ["12".into(), String::new()]];
-        assert_eq!(table(["ID", "NAME"], &rows), "ID  NAME\n7   wörm?[2J\n12\n");
+        assert_eq!(table(["ID", "NAME"], &rows), "ID  NAME\n7   wörm\\u{1b}[2J\n12\n");
     }
 }

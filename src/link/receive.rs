@@ -14,6 +14,7 @@ use super::work::{Stage, Work, malformed};
 use super::{LinkState, error_response};
 use crate::close::{CloseCode, Closed};
 use crate::error::RemoteError;
+use crate::printable::Printable;
 use crate::session::Taken;
 use crate::wire::{
     Class, Close, Frame, Heartbeat, PREPARE_DISCONNECT, Response, Text, decode, is_name,
@@ -142,7 +143,8 @@ impl Work {
                 }
             }
             Err(error) => {
-                tracing::debug!(kind = %frame.kind, %error, "ignored a response to nothing");
+                let kind = Printable::new(&frame.kind);
+                tracing::debug!(?kind, %error, "ignored a response to nothing");
                 shared.ignore_response();
             }
         }
@@ -169,7 +171,8 @@ impl Work {
             }
             Err(Unhandled::Refused(error)) => error,
         };
-        tracing::debug!(name, error, "answered a request with an error");
+        let text = Printable::new(&error);
+        tracing::debug!(name = ?Printable::new(name), error = ?text, "answered with an error");
         Ok(self.refuse(name, seq, &error))
     }
 
@@ -272,7 +275,8 @@ impl Work {
             self.inbox.add_event(name, text, frame.data);
             return Ok(None);
         } else {
-            tracing::debug!(name, from = %peer, "ignored an event without a handler for it");
+            let name = Printable::new(name);
+            tracing::debug!(?name, from = %peer, "ignored an event without a handler for it");
         }
         shared.ignore_event();
         Ok(None)
