@@ -41,4 +41,18 @@ mod tests {
         let rows = [["7".to_owned(), "wörm\x1b[2J".to_owned()], ["12".into(), String::new()]];
         assert_eq!(table(["ID", "NAME"], &rows), "ID  NAME\n7   wörm\\u{1b}[2J\n12\n");
     }
+
+    #[test]
+    fn a_cell_of_any_length_is_cut() {
+        let rows = [["x".repeat(70_000), "b".to_owned()]];
+        let table = table(["A", "B"], &rows);
+        let cell = table.lines().nth(1).and_then(|row| row.split_whitespace().next()).unwrap();
+        assert_eq!((cell.chars().count(), cell.ends_with("x…")), (120, true));
+    }
+
+    #[test]
+    fn characters_of_two_columns_line_up() {
+        let rows = [["穴穴".to_owned(), "a".to_owned()], ["é".into(), "b".into()]];
+        assert_eq!(table(["A", "B"], &rows), "A     B\n穴穴  a\né     b\n");
+    }
 }
