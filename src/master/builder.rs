@@ -7,6 +7,7 @@ use semver::{Version, VersionReq};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::refused::Refused;
 use super::registry::Registry;
 use super::{Change, Inner, Master, OnChange};
 use crate::error::ConfigError;
@@ -122,6 +123,7 @@ impl MasterBuilder {
             authenticate: gate(self.token, self.authenticate),
             dialect: self.dialect,
             sessions: Mutex::default(),
+            refused: Refused::default(),
             registry: Mutex::new(Registry::default()),
             announcing: Mutex::new(()),
             on_change: self.on_change,

@@ -1,6 +1,7 @@
 //! The server: accepts links, knows its slaves by id and its controls, and ends them all.
 
 mod builder;
+mod refused;
 mod registry;
 mod sessions;
 #[cfg(feature = "hyper")]
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use builder::MasterBuilder;
+use refused::Refused;
 use registry::{Membership, Registry};
 use sessions::{Found, Sessions};
 
@@ -59,6 +61,7 @@ struct Inner {
     dialect: Dialect,
     registry: Mutex<Registry>,
     sessions: Mutex<Sessions>,
+    refused: Refused,
     /// Held while a change is made and told, so that changes are told in their order.
     announcing: Mutex<()>,
     on_change: Option<OnChange>,
@@ -123,7 +126,7 @@ impl Master {
                     let master = self.clone();
                     self.inner.doors.spawn(async move {
                         if let Err(error) = master.open(stream).await {
-                            tracing::info!(%from, %error, "a connection came to no link");
+                            master.inner.refused.add(Some(from), &error);
                         }
                     });
                 }
@@ -342,7 +345,7 @@ impl Master {
         }
         let inner = Arc::clone(&self.inner);
         let ended = tokio::spawn(async move {
-            let Inner { stop, doors, links, .. } = &*inner;
+            let Inner { stop, doors, links, refused, .. } = &*inner;
             links.close();
             links.wait().await;
             stop.cancel();
@@ -350,6 +353,7 @@ impl Master {
             doors.wait().await;
             // Who came in through the door that shut just now.
             links.wait().await;
+            refused.tell();
         });
         // It does not panic, and nobody aborts it but the runtime at its end.
         let _ = ended.await;
