@@ -3,12 +3,19 @@
 mod common;
 mod programs;
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Instant;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-use common::guest::TOKEN;
-use programs::{Master, eventually};
+use common::guest::{Guest, TOKEN};
+use programs::{Master, eventually, example};
+use serde_json::json;
+
+/// How many slaves come and go while nobody reads a log: more than a pipe holds of them, and more
+/// than wait for it.
+const LINES: i64 = 2000;
 
 fn guarded() -> (Master, SocketAddr) {
     let master = Master::start(&["--token", TOKEN]);
@@ -50,5 +57,84 @@ fn connections_that_come_to_no_link_are_counted() {
         master.program.interrupt();
         assert_eq!(master.program.end(), 0);
         assert_eq!(refused(&master.program.err()).iter().sum::<u64>(), ALL + 1);
+    }
+}
+
+/// Nobody reads what it says, on one pipe for both: it serves, and it ends when it is told to.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_master_whose_log_nobody_reads_goes_on_and_ends() {
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let mut command = example("master", &["--token", TOKEN, "--listen", "127.0.0.1:0"]);
+    command.env("RUST_LOG", "debug").stdin(Stdio::null());
+    command.stdout(writer.try_clone().unwrap()).stderr(writer);
+    let mut master = Stuck(command.spawn().unwrap());
+    drop(command);
+    let mut first = [0; 64];
+    let read = reader.read(&mut first).unwrap();
+    let first = String::from_utf8_lossy(&first[..read]).into_owned();
+    let address = first.trim().trim_start_matches("link ws://").trim_end_matches("/api/socket");
+    let address: SocketAddr = address.parse().expect(&first);
+
+    // Twice what the pipe holds, and more than what waits for it: each is told twice.
+    for id in 0..LINES {
+        let mut slave = Guest::slave(address, id, json!({})).await;
+        slave.ask("heartbeat", "{}").await;
+    }
+    let pid = rustix::process::Pid::from_child(&master.0);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let told = Instant::now();
+    let status = eventually("the end of the master", || master.0.try_wait().unwrap());
+    assert!(status.success(), "{status}");
+    // The peers are gone: there is nothing to wait for but the log, and that is not waited for long.
+    assert!(told.elapsed() < Duration::from_secs(5), "{:?}", told.elapsed());
+}
+
+/// Who reads again is told how much is missing.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn lines_of_the_log_that_are_lost_are_counted() {
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let mut command = example("master", &["--token", TOKEN, "--listen", "127.0.0.1:0"]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(writer);
+    let mut master = Stuck(command.spawn().unwrap());
+    drop(command);
+    let mut first = String::new();
+    BufReader::new(master.0.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    let address = first.trim().trim_start_matches("link ws://").trim_end_matches("/api/socket");
+    let address: SocketAddr = address.parse().expect(&first);
+    for id in 0..LINES {
+        Guest::slave(address, id, json!({})).await;
+    }
+    let said = Arc::new(Mutex::new(String::new()));
+    let saying = Arc::clone(&said);
+    std::thread::spawn(move || {
+        let mut bytes = [0; 4096];
+        while let Ok(read @ 1..) = reader.read(&mut bytes) {
+            *saying.lock().unwrap() += &String::from_utf8_lossy(&bytes[..read]);
+        }
+    });
+    let lost = eventually("what is lost to be told", || {
+        let said = said.lock().unwrap();
+        let line = said.lines().find(|line| line.contains("lines of the log were lost"))?;
+        line.split(' ').find_map(|word| word.parse::<i64>().ok())
+    });
+    // It goes on with what is said now.
+    Guest::slave(address, -1, json!({})).await;
+    eventually("the newest line", || said.lock().unwrap().contains("slave -1").then_some(()));
+    let said = said.lock().unwrap();
+    let told = said.lines().filter(|line| line.contains("peer=slave")).count() as i64;
+    assert!(lost > 0 && told + lost >= 2 * LINES, "{lost} lost, {told} told");
+}
+
+/// A master that does not outlive its test.
+#[cfg(target_os = "linux")]
+struct Stuck(std::process::Child);
+
+#[cfg(target_os = "linux")]
+impl Drop for Stuck {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
