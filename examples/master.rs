@@ -120,8 +120,11 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    setup::logging(LevelFilter::INFO);
-    exit::finish(run(arguments))
+    let log = setup::logging(LevelFilter::INFO);
+    let outcome = run(arguments);
+    // Nothing stands behind the last word.
+    drop(log);
+    exit::finish(outcome)
 }
 
 #[tokio::main]

@@ -1,6 +1,8 @@
 //! The unit tests of what the examples share; cargo runs none inside of examples.
 #![allow(dead_code, reason = "each part is used by an example")]
 
+#[path = "../examples/common/exit.rs"]
+mod exit;
 #[path = "../examples/common/games.rs"]
 mod games;
 #[path = "../examples/common/games_file.rs"]
@@ -11,6 +13,8 @@ mod host;
 mod json;
 #[path = "../examples/common/listen.rs"]
 mod listen;
+#[path = "../examples/common/log.rs"]
+mod log;
 #[path = "../examples/common/notify.rs"]
 mod notify;
 #[path = "../examples/common/states.rs"]

@@ -132,9 +132,12 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    setup::logging(LevelFilter::WARN);
+    let log = setup::logging(LevelFilter::WARN);
     let output = Output { json: arguments.json };
-    output.finish(run(arguments, output))
+    let outcome = run(arguments, output);
+    // Nothing stands behind the last word.
+    drop(log);
+    output.finish(outcome)
 }
 
 #[tokio::main]

@@ -77,8 +77,11 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let Arguments {} = Arguments::parse();
-    setup::logging(LevelFilter::ERROR);
-    exit::finish(run())
+    let log = setup::logging(LevelFilter::ERROR);
+    let outcome = run();
+    // Nothing stands behind the last word.
+    drop(log);
+    exit::finish(outcome)
 }
 
 #[tokio::main]
