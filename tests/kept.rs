@@ -1,0 +1,173 @@
+//! What peers can make the programs keep: real processes, raw frames, and what the system says of
+//! the memory.
+#![cfg(target_os = "linux")]
+
+mod common;
+mod programs;
+
+use std::net::SocketAddr;
+
+use common::guest::{Guest, TOKEN};
+use programs::{Master, eventually};
+use serde_json::{Value, json};
+
+/// Most that a master may take after any of these, in KiB; a quiet one takes a quarter of it.
+const MOST: u64 = 40 * 1024;
+
+/// A frame just below the limit.
+const FRAME: usize = 1024 * 1024 - 256;
+
+fn guarded() -> (Master, SocketAddr) {
+    let master = Master::start(&["--token", TOKEN]);
+    let address = master.url.trim_start_matches("ws://").trim_end_matches("/api/socket");
+    let address = address.parse().unwrap();
+    (master, address)
+}
+
+/// What process `pid` takes now, and what it took at its most, in KiB.
+fn memory(pid: u32) -> (u64, u64) {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let value = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().strip_suffix(" kB")?.parse().ok()
+    };
+    (value("VmRSS:").unwrap(), value("VmHWM:").unwrap())
+}
+
+fn check(master: &Master) {
+    let (now, most) = memory(master.program.id());
+    println!("{now} KiB now, {most} KiB at the most");
+    assert!(now < MOST && most < MOST, "{now} KiB now, {most} KiB at the most");
+}
+
+/// The data of a registration with these packages, which are JSON.
+fn node(packages: &str) -> String {
+    let node = r#"{"version":"1","macAddress":"00-00-00-00-00-00","localAddress":"::1"}"#;
+    let streamer = r#"{"version":"1","port":1}"#;
+    format!(r#"{{"node":{node},"streamer":{streamer},"installedPackages":[{packages}]}}"#)
+}
+
+/// `count` instances from `first` on, in as little JSON as there can be.
+fn instances(first: usize, count: usize) -> String {
+    let instance = |id: usize| {
+        let fields = format!(r#"{{"id":{id},"name":""}}"#);
+        let config = format!(r#"{{"groups":[{{"name":"instance","fields":{fields}}}]}}"#);
+        format!(r#"{{"serialized_config":{config},"status":"stopped"}}"#)
+    };
+    let list: Vec<String> = (first..first + count).map(instance).collect();
+    format!(r#"{{"instances":[{}]}}"#, list.join(","))
+}
+
+/// Peers that register a frame full of packages and go.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn packages_of_nodes_that_came_and_went_take_no_memory() {
+    let (master, address) = guarded();
+    let data = node(vec![r#""""#; (FRAME - 300) / 3].join(",").as_str());
+    for id in 0..200 {
+        let mut slave = Guest::slave(address, id, json!({})).await;
+        slave.say("register_node_request", &data).await;
+        slave.ask("heartbeat", "{}").await;
+    }
+    check(&master);
+    let mut control = Guest::control(address).await;
+    let answer = control.ask("list_nodes", "{}").await;
+    assert!(answer.to_string().len() < 1024, "{} bytes", answer.to_string().len());
+    check(&master);
+}
+
+/// Peers that report a frame full of instances and go.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn instances_of_slaves_that_came_and_went_take_no_memory() {
+    let (master, address) = guarded();
+    let each = FRAME / instances(1_000_000, 1).len();
+    for id in 0..200 {
+        let mut slave = Guest::slave(address, id, json!({})).await;
+        let data = instances(1_000_000 + id as usize * each, each);
+        slave.say("update_instances_request", &data).await;
+        slave.ask("heartbeat", "{}").await;
+    }
+    check(&master);
+    let mut control = Guest::control(address).await;
+    let answer = control.ask("list_instances", "{}").await;
+    assert_eq!(answer["list"], json!([]), "{} bytes", answer.to_string().len());
+    check(&master);
+}
+
+fn slave_of(answer: &Value, instance: u64) -> Option<i64> {
+    let list = answer["list"].as_array().unwrap();
+    list.iter().find(|it| it["id"] == instance)?["assigned_slave"].as_i64()
+}
+
+/// An instance belongs to the slave that reported it first, until that one is gone and another
+/// reports it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_instance_whose_slave_is_away_yields_to_the_slave_that_has_it() {
+    let (master, address) = guarded();
+    let mut control = Guest::control(address).await;
+    let mut squatter = Guest::slave(address, 1, json!({})).await;
+    squatter.ask("update_instances", &instances(31, 2)).await;
+    let mut other = Guest::slave(address, 2, json!({})).await;
+    other.ask("update_instances", &instances(31, 1)).await;
+    let list = control.ask("list_instances", "{}").await;
+    assert_eq!((slave_of(&list, 31), slave_of(&list, 32)), (Some(1), Some(1)), "it is there");
+    drop(squatter);
+    master.program.says("left peer=slave 1");
+    let list = control.ask("list_instances", "{}").await;
+    assert_eq!(slave_of(&list, 31), Some(1), "nobody else has asked for it yet");
+    other.ask("update_instances", &instances(31, 1)).await;
+    let list = control.ask("list_instances", "{}").await;
+    assert_eq!((slave_of(&list, 31), slave_of(&list, 32)), (Some(2), Some(1)));
+    // Who comes back finds it taken, and has what nobody took.
+    let mut squatter = Guest::slave(address, 1, json!({})).await;
+    squatter.ask("update_instances", &instances(31, 2)).await;
+    let list = control.ask("list_instances", "{}").await;
+    assert_eq!((slave_of(&list, 31), slave_of(&list, 32)), (Some(2), Some(1)));
+}
+
+/// Nodes that have all that a node may have: their list does not fit a frame.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_list_that_is_longer_than_a_frame_is_told_in_parts() {
+    let (master, address) = guarded();
+    let mut slaves = Vec::new();
+    for id in 0..64 {
+        let packages: Vec<String> =
+            (0..256).map(|n| format!("\"{:0>128}\"", id * 256 + n)).collect();
+        let mut slave = Guest::slave(address, id, json!({})).await;
+        let answer = slave.ask("register_node", &node(&packages.join(","))).await;
+        assert_eq!(answer["code"], 200, "{answer}");
+        slaves.push(slave);
+    }
+    let list = eventually("the list of the nodes", || {
+        let (code, out, err) = master.ask(&["--token", TOKEN, "--json", "nodes"]);
+        assert_eq!((code, err.as_str()), (0, ""), "{}", &out[..out.len().min(500)]);
+        programs::lines(&out).pop()
+    });
+    let list = list.as_array().unwrap();
+    let ids: Vec<i64> = list.iter().map(|node| node["id"].as_i64().unwrap()).collect();
+    assert_eq!(ids, (0..64).collect::<Vec<_>>());
+    assert!(list.iter().all(|node| node["installedPackages"].as_array().unwrap().len() == 256));
+    let (_, out, _) = master.ask(&["--token", TOKEN, "nodes"]);
+    assert_eq!(out.lines().count(), 65);
+    check(&master);
+}
+
+/// More players than a frame can tell of.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_queue_that_is_longer_than_a_frame_is_told_in_parts() {
+    const PLAYERS: i64 = 20_000;
+    let (master, address) = guarded();
+    let mut control = Guest::control(address).await;
+    for user in 0..PLAYERS {
+        let join = format!(r#"{{"userId":{user},"gameId":1,"request_from":"api"}}"#);
+        control.ask("join_queue", &join).await;
+    }
+    let (code, out, err) = master.ask(&["--token", TOKEN, "--json", "queue"]);
+    assert_eq!((code, err.as_str()), (0, ""), "{}", &out[..out.len().min(500)]);
+    let list = programs::lines(&out).pop().unwrap();
+    let users: Vec<i64> =
+        list.as_array().unwrap().iter().map(|entry| entry["userId"].as_i64().unwrap()).collect();
+    assert_eq!(users, (0..PLAYERS).collect::<Vec<_>>());
+    let last = (PLAYERS - 1).to_string();
+    let (_, out, _) = master.ask(&["--token", TOKEN, "play", "--user", &last, "--game", "2"]);
+    assert!(out.contains("has this place for game 1 already"), "{out}");
+}
