@@ -21,6 +21,8 @@ mod gate;
 mod listen;
 #[path = "common/notify.rs"]
 mod notify;
+#[path = "common/reported.rs"]
+mod reported;
 #[path = "common/service.rs"]
 mod service;
 #[path = "common/setup.rs"]

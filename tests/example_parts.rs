@@ -17,6 +17,8 @@ mod listen;
 mod log;
 #[path = "../examples/common/notify.rs"]
 mod notify;
+#[path = "../examples/common/reported.rs"]
+mod reported;
 #[path = "../examples/common/states.rs"]
 mod states;
 #[path = "../examples/control/table.rs"]

@@ -65,14 +65,55 @@ async fn packages_of_nodes_that_came_and_went_take_no_memory() {
     let data = node(vec![r#""""#; (FRAME - 300) / 3].join(",").as_str());
     for id in 0..200 {
         let mut slave = Guest::slave(address, id, json!({})).await;
-        slave.say("register_node_request", &data).await;
-        slave.ask("heartbeat", "{}").await;
+        let refused = slave.ask("register_node", &data).await;
+        let error = refused["error"].as_str().expect("an error");
+        assert!(error.contains("more than 256 packages"), "{error}");
     }
     check(&master);
     let mut control = Guest::control(address).await;
     let answer = control.ask("list_nodes", "{}").await;
     assert!(answer.to_string().len() < 1024, "{} bytes", answer.to_string().len());
     check(&master);
+}
+
+/// Peers that register as much as they may, and stay; then others that come and go.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn nodes_take_no_more_than_all_of_them_may() {
+    let (master, address) = guarded();
+    let data = node(vec![format!("\"{:0>128}\"", 0); 256].join(",").as_str());
+    let (mut here, mut refused) = (Vec::new(), 0);
+    for id in 0..500 {
+        let mut slave = Guest::slave(address, id, json!({})).await;
+        let answer = slave.ask("register_node", &data).await;
+        match answer["code"].as_u64() {
+            Some(200) => here.push(slave),
+            Some(503) => {
+                let message = answer["message"].as_str().unwrap();
+                assert!(message.ends_with("the limit is 16777216"), "{message}");
+                refused += 1;
+            }
+            _ => panic!("{answer}"),
+        }
+    }
+    assert!(refused > 50 && here.len() > 300, "{} and {refused}", here.len());
+    check(&master);
+    drop(here);
+    for id in 1000..1500 {
+        let mut slave = Guest::slave(address, id, json!({})).await;
+        eventually_registers(&mut slave, &data).await;
+    }
+    check(&master);
+}
+
+/// There is room as soon as the master knows that others are gone.
+async fn eventually_registers(slave: &mut Guest, data: &str) {
+    for _ in 0..1000 {
+        if slave.ask("register_node", data).await["code"] == 200 {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    panic!("there is no room");
 }
 
 /// Peers that report a frame full of instances and go.
@@ -83,8 +124,9 @@ async fn instances_of_slaves_that_came_and_went_take_no_memory() {
     for id in 0..200 {
         let mut slave = Guest::slave(address, id, json!({})).await;
         let data = instances(1_000_000 + id as usize * each, each);
-        slave.say("update_instances_request", &data).await;
-        slave.ask("heartbeat", "{}").await;
+        let refused = slave.ask("update_instances", &data).await;
+        let limit = format!("{each} instances, the limit for a slave is 256");
+        assert_eq!(refused["error"], limit);
     }
     check(&master);
     let mut control = Guest::control(address).await;

@@ -15,7 +15,7 @@ use serde_json::json;
 
 /// How many slaves come and go while nobody reads a log: more than a pipe holds of them, and more
 /// than wait for it.
-const LINES: i64 = 2000;
+const LINES: i64 = 4000;
 
 fn guarded() -> (Master, SocketAddr) {
     let master = Master::start(&["--token", TOKEN]);

@@ -11,7 +11,7 @@ use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuild
 use crate::exit::within;
 
 /// Most lines that wait to be written.
-const WAITING: usize = 1024;
+const WAITING: usize = 4096;
 /// How long the end of a program waits for those lines.
 const PATIENCE: Duration = Duration::from_millis(1500);
 

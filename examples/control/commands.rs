@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use seqlink::catalog::clusterio::{ListSlaves, SLOW};
 use seqlink::catalog::game_node::{
-    CallSlave, Code, JoinQueue, LeaveQueue, ListNodes, ListQueue, NodeEntry, PlayerUpdate,
-    RequestFrom, StopGame,
+    CallSlave, Code, JoinQueue, LeaveQueue, NodeEntry, PlayerUpdate, RequestFrom, StopGame,
 };
 use seqlink::{Link, Request};
 use serde_json::Value;
@@ -13,6 +12,7 @@ use serde_json::value::RawValue;
 
 use crate::exit::Failure;
 use crate::json::printable_json;
+use crate::lists;
 use crate::output::Output;
 use crate::place;
 use crate::table::table;
@@ -34,8 +34,8 @@ pub(crate) async fn slaves(link: &Link, output: Output) -> Result<(), Failure> {
 }
 
 pub(crate) async fn nodes(link: &Link, output: Output) -> Result<(), Failure> {
-    let answer = ask(link, &ListNodes {}).await?;
-    output.show(&answer.list, |list| {
+    let nodes = lists::nodes(link).await?;
+    output.show(&nodes, |list| {
         let rows: Vec<_> = list.iter().map(node_row).collect();
         table(["ID", "NAME", "STATE", "USER", "GAME", "PACKAGES"], &rows)
     })
@@ -60,8 +60,8 @@ fn node_row(node: &NodeEntry) -> [String; 6] {
 }
 
 pub(crate) async fn queue(link: &Link, output: Output) -> Result<(), Failure> {
-    let answer = ask(link, &ListQueue {}).await?;
-    output.show(&answer.list, |list| {
+    let queue = lists::queue(link).await?;
+    output.show(&queue, |list| {
         let rows: Vec<_> = list
             .iter()
             .map(|entry| {

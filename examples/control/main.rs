@@ -13,6 +13,7 @@ mod connect;
 mod exit;
 mod follow;
 mod json;
+mod lists;
 mod output;
 mod place;
 #[path = "../common/setup.rs"]
@@ -157,7 +158,7 @@ async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
 
 /// A control is for one command: it tries once, and does not come back.
 async fn connect(arguments: &Arguments) -> Result<(Client, Updates), Failure> {
-    let (sender, updates) = mpsc::unbounded_channel();
+    let (sender, updates) = mpsc::channel(follow::MOST_WAITING);
     let mut control = Control::builder()
         .url(&arguments.master)
         .agent(concat!("seqlink example control/", env!("CARGO_PKG_VERSION")))
@@ -177,13 +178,21 @@ async fn execute(
     updates: Updates,
 ) -> Result<(), Failure> {
     let link = client.link().await.map_err(Failure::failed)?;
+    let updates = match command {
+        Command::Play { follow: true, .. } => Some(updates),
+        // Nobody is to wait for room in what nobody reads.
+        _ => None,
+    };
     match command {
         Command::Slaves => commands::slaves(&link, output).await,
         Command::Nodes => commands::nodes(&link, output).await,
         Command::Queue => commands::queue(&link, output).await,
-        Command::Play { user, game, follow } => {
+        Command::Play { user, game, .. } => {
             let join = commands::play(&link, output, user, game).await?;
-            if follow { follow::follow(&link, output, updates, join).await } else { Ok(()) }
+            match updates {
+                Some(updates) => follow::follow(&link, output, updates, join).await,
+                None => Ok(()),
+            }
         }
         Command::Stop { user, game } => commands::stop(&link, output, user, game).await,
         Command::Leave { user } => commands::leave(&link, output, user).await,

@@ -29,6 +29,8 @@ mod node;
 mod reaper;
 #[path = "../common/registration.rs"]
 mod registration;
+#[path = "../common/reported.rs"]
+mod reported;
 #[path = "../common/runner.rs"]
 mod runner;
 #[path = "../common/service.rs"]
