@@ -231,6 +231,14 @@ pub enum HandshakeFault {
     /// The right type with wrong data.
     #[error("{0}")]
     Data(DecodeError),
+    /// The right type, with a text in it that is too long to be kept.
+    #[error("`{field}` longer than {limit} bytes")]
+    Long {
+        /// The key of the text.
+        field: &'static str,
+        /// The limit in bytes.
+        limit: usize,
+    },
 }
 
 /// What a builder was given that cannot work.

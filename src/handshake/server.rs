@@ -7,7 +7,7 @@ use tokio::time::timeout_at;
 
 use super::{
     Agreement, Authenticate, HandshakeError, HandshakeFault, Hold, Peer, Registration, Script,
-    Terms, data, invalid, read,
+    Terms, data, invalid, read, short,
 };
 use crate::close::Reason;
 use crate::message::Role;
@@ -116,6 +116,9 @@ impl<T: Transport> Script<'_, T> {
             _ => return Err(invalid(expected, HandshakeFault::Type)),
         };
         let RegisterControl { token, agent, version } = register;
+        short(expected, "name", name.as_deref().unwrap_or_default())?;
+        short(expected, "agent", &agent)?;
+        short(expected, "version", &version)?;
         let (theirs, negotiated) = self.negotiate(&version)?;
         let peer = Peer { role, id, name, agent, version: theirs };
         if let Some(authenticate) = authenticate {
