@@ -8,8 +8,11 @@ mod programs;
 use std::net::SocketAddr;
 
 use common::guest::{Guest, TOKEN};
-use programs::{Master, eventually};
+use programs::{Master, Program, eventually, example};
+use seqlink::catalog::clusterio::session::{AssignInstance, DeleteInstance, UpdateInstances};
+use seqlink::{Ctx, Empty, Router};
 use serde_json::{Value, json};
+use tokio::sync::mpsc::{Sender, channel};
 
 /// Most that a master may take after any of these, in KiB; a quiet one takes a quarter of it.
 const MOST: u64 = 40 * 1024;
@@ -212,4 +215,53 @@ async fn a_queue_that_is_longer_than_a_frame_is_told_in_parts() {
     let last = (PLAYERS - 1).to_string();
     let (_, out, _) = master.ask(&["--token", TOKEN, "play", "--user", &last, "--game", "2"]);
     assert!(out.contains("has this place for game 1 already"), "{out}");
+}
+
+/// A master that assigns one instance after the other to a slave.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_slave_takes_no_more_instances_than_it_can_tell_of() {
+    async fn update(request: UpdateInstances, ctx: Ctx<Sender<usize>>) -> Result<Empty, String> {
+        ctx.state().send(request.instances.len()).await.map_err(|error| error.to_string())?;
+        Ok(Empty {})
+    }
+    let (told, mut reports) = channel(16);
+    let router = Router::new(told).request(update);
+    let master = seqlink::Master::builder().router(router).build().unwrap();
+    let url = format!("ws://{}/", master.listen("127.0.0.1:0").await.unwrap());
+    let arguments = ["--master", &url, "--id", "5", "--clusterio", "sleep 60"];
+    let slave = Program::start(example("slave", &arguments));
+    assert_eq!(reports.recv().await, Some(0));
+    let link = master.slave(5).unwrap();
+    let assign = async |instance_id: i64, bytes: usize| {
+        let config = serde_json::value::to_raw_value(&json!({"a": "x".repeat(bytes - 8)})).unwrap();
+        let assigned =
+            link.request(&AssignInstance { instance_id, serialized_config: config }).await;
+        assigned.map_err(|error| error.to_string())
+    };
+    // Many, then large ones.
+    for id in 0..256 {
+        assign(id, 100).await.unwrap();
+    }
+    assert_eq!(
+        assign(256, 100).await.unwrap_err(),
+        "This slave has 256 instances, the limit is 256"
+    );
+    assign(0, 200).await.expect("a new configuration of one that it has");
+    for id in 1..256 {
+        link.request(&DeleteInstance { instance_id: id }).await.unwrap();
+    }
+    for id in 1..8 {
+        assign(id, 100_000).await.unwrap();
+    }
+    let error = assign(8, 100_000).await.unwrap_err();
+    assert_eq!(
+        error,
+        "The configurations have 700200 bytes, with this one 800200, the limit is 786432"
+    );
+    assert_eq!(assign(0, 100_000).await.unwrap_err().len(), error.len(), "as well as a larger one");
+    let (_, most) = memory(slave.id());
+    assert!(most < MOST, "{most} KiB");
+    // What it has it can tell of.
+    link.close("once more");
+    assert_eq!(reports.recv().await, Some(8));
 }
