@@ -6,10 +6,13 @@ mod common;
 mod programs;
 
 use std::net::SocketAddr;
+use std::process::Stdio;
+use std::time::Duration;
 
 use common::guest::{Guest, TOKEN};
 use programs::{Master, Program, eventually, example};
 use seqlink::catalog::clusterio::session::{AssignInstance, DeleteInstance, UpdateInstances};
+use seqlink::catalog::game_node::{JoinQueue, JoinQueueResponse, PlayerStatus, PlayerUpdate};
 use seqlink::{Ctx, Empty, Router};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{Sender, channel};
@@ -114,7 +117,7 @@ async fn eventually_registers(slave: &mut Guest, data: &str) {
         if slave.ask("register_node", data).await["code"] == 200 {
             return;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
     panic!("there is no room");
 }
@@ -261,4 +264,46 @@ async fn a_slave_takes_no_more_instances_than_it_can_tell_of() {
     // What it has it can tell of.
     link.close("once more");
     assert_eq!(reports.recv().await, Some(8));
+}
+
+/// A master that tells a control of players faster than anybody reads what the control prints.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_control_that_nobody_reads_keeps_few_updates() {
+    async fn join(_: JoinQueue, _: Ctx) -> Result<JoinQueueResponse, String> {
+        Ok(JoinQueueResponse { status: PlayerStatus::Queued, position: 1 })
+    }
+    let master = seqlink::Master::builder().router(Router::new(()).request(join)).build().unwrap();
+    let url = format!("ws://{}/", master.listen("127.0.0.1:0").await.unwrap());
+    let (_reader, stdout) = std::io::pipe().unwrap();
+    let mut control =
+        example("control", &["--master", &url, "play", "--user", "7", "--game", "1", "--follow"]);
+    control.stdin(Stdio::null()).stdout(stdout);
+    let mut control = control.spawn().unwrap();
+    let link = loop {
+        match master.controls().pop() {
+            Some(link) => break link,
+            None => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    };
+    let (mut sent, mut position) = (0, 2);
+    // All, or until there is no room any more: the control's link has a bound too.
+    while sent < 100_000 {
+        let update = PlayerUpdate {
+            user_id: 7,
+            game_id: 1,
+            status: PlayerStatus::Queued,
+            position,
+            slave_id: None,
+            message: Some("x".repeat(1000)),
+        };
+        match tokio::time::timeout(Duration::from_secs(3), link.event(&update)).await {
+            Ok(Ok(())) => (sent, position) = (sent + 1, position + 1),
+            _ => break,
+        }
+    }
+    let (_, most) = memory(control.id());
+    let _ = control.kill();
+    let _ = control.wait();
+    println!("{most} KiB after {sent} updates");
+    assert!(sent > 2 * 1024 && most < MOST, "{most} KiB after {sent} updates");
 }
