@@ -13,6 +13,7 @@ use super::work::{Halt, Stage, Work, malformed};
 use super::{LinkState, error_response};
 use crate::close::{CloseCode, Closed};
 use crate::error::RemoteError;
+use crate::printable::Printable;
 use crate::session::Taken;
 use crate::wire::{
     Class, Close, Frame, Heartbeat, PREPARE_DISCONNECT, Response, Text, decode, is_name,
@@ -168,7 +169,8 @@ impl Work {
                 }
             }
             Err(error) => {
-                tracing::debug!(kind = %frame.kind, %error, "ignored a response to nothing");
+                let kind = Printable::new(&frame.kind);
+                tracing::debug!(?kind, %error, "ignored a response to nothing");
                 shared.ignore_response();
             }
         }
@@ -198,7 +200,8 @@ impl Work {
             }
             Err(Unhandled::Refused(error)) => error,
         };
-        tracing::debug!(name, error, "answered a request with an error");
+        let text = Printable::new(&error);
+        tracing::debug!(name = ?Printable::new(name), error = ?text, "answered with an error");
         self.refuse(name, seq, &error);
         Ok(None)
     }

@@ -14,6 +14,7 @@ use super::forward::{hand_on, relay};
 use crate::error::{ConfigError, DecodeError};
 use crate::handshake::Peer;
 use crate::message::{Direction, Event, Request};
+use crate::printable::Printable;
 use crate::wire::{Draft, check_name, decode};
 
 /// The handlers of one side, by message type, and the state that they share.
@@ -328,13 +329,13 @@ impl Routes {
     pub(super) fn warn_of_event(&self, name: &str, from: &Peer) {
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
         if warned.len() >= MOST_WARNED || !warned.insert(name.into()) {
-            tracing::debug!(name = ?name, from = %from.role, "ignored an event");
+            tracing::debug!(name = ?Printable::new(name), from = %from.role, "ignored an event");
             return;
         }
         let last = warned.len() == MOST_WARNED;
         drop(warned);
         let from = from.role;
-        tracing::warn!(name = ?name, %from, "ignored an event: no handler takes it from this side");
+        tracing::warn!(name = ?Printable::new(name), %from, "ignored an event: no handler takes it from this side");
         if last {
             tracing::warn!("further names of ignored events are not warned of");
         }
