@@ -29,14 +29,14 @@ mod private_folder;
 mod private_process;
 #[path = "common/random.rs"]
 mod random;
+#[path = "common/reported.rs"]
+mod reported;
 #[path = "common/service.rs"]
 mod service;
 #[path = "common/setup.rs"]
 mod setup;
 #[path = "common/slaves.rs"]
 mod slaves;
-#[path = "common/text.rs"]
-mod text;
 #[path = "common/token.rs"]
 mod token;
 #[path = "common/updates.rs"]
@@ -130,9 +130,12 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    setup::logging(LevelFilter::INFO);
+    let log = setup::logging(LevelFilter::INFO);
     private_process::begin();
-    exit::finish(run(arguments))
+    let outcome = run(arguments);
+    // Nothing stands behind the last word.
+    drop(log);
+    exit::finish(outcome)
 }
 
 #[tokio::main]

@@ -101,9 +101,12 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::parse();
     // What the link goes through this program says in words of its own.
-    setup::logging("info,seqlink::link=warn");
+    let log = setup::logging("info,seqlink::link=warn");
     private_process::begin();
-    exit::finish(run(&arguments))
+    let outcome = run(&arguments);
+    // Nothing stands behind the last word.
+    drop(log);
+    exit::finish(outcome)
 }
 
 #[tokio::main]

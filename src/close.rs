@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::printable::Printable;
+
 /// Longest reason in bytes that fits a WebSocket close frame (RFC 6455: 125 bytes less the code).
 pub const MAX_REASON: usize = 123;
 
@@ -70,7 +72,8 @@ impl Reason {
         Self(cut(text.as_ref(), MAX_REASON).into())
     }
 
-    /// The text.
+    /// The text as it was said. A peer's may hold anything: keep it out of logs and terminals, where
+    /// `Display` shows it harmless.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -97,13 +100,13 @@ impl From<String> for Reason {
 
 impl fmt::Debug for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&*self.0, f)
+        fmt::Debug::fmt(&Printable::new(&self.0), f)
     }
 }
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        fmt::Display::fmt(&Printable::new(&self.0), f)
     }
 }
 
@@ -189,6 +192,15 @@ mod tests {
                 prop_assert!(reason.as_str().len() + next.len_utf8() > MAX_REASON);
             }
         }
+    }
+
+    #[test]
+    fn a_reason_shows_as_one_harmless_line_and_is_kept_as_it_is() {
+        let closed = Closed::remote(CloseCode::NORMAL, "a\nb \u{1b}[2J\u{202e}\u{9b}2J");
+        let shown = r"closed by the peer: a\nb \u{1b}[2J\u{202e}\u{9b}2J";
+        assert_eq!(closed.to_string(), shown);
+        assert_eq!(closed.reason.as_str(), "a\nb \u{1b}[2J\u{202e}\u{9b}2J");
+        assert!(!format!("{closed:?}").contains(['\n', '\u{1b}', '\u{202e}', '\u{9b}']));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use crate::close::{Closed, Reason};
 use crate::message::{Direction, Role, Since};
+use crate::printable::Printable;
 use crate::version::VersionError;
 pub use crate::wire::{DecodeError, EncodeError, FrameError, NameError, NumberError};
 
@@ -121,7 +122,8 @@ impl RemoteError {
         Self { message: message.into() }
     }
 
-    /// The peer's words.
+    /// The peer's words as they came. Keep them out of logs and terminals, where `Display` shows
+    /// them harmless and cut.
     pub fn message(&self) -> &str {
         &self.message
     }
@@ -129,7 +131,7 @@ impl RemoteError {
 
 impl fmt::Display for RemoteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        fmt::Display::fmt(&Printable::new(&self.message), f)
     }
 }
 
@@ -168,7 +170,8 @@ impl WebSocketFault {
 
 impl fmt::Display for WebSocketFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        // Parts of the frame may be quoted in it.
+        fmt::Display::fmt(&Printable::new(&self.message), f)
     }
 }
 
@@ -240,6 +243,14 @@ pub enum HandshakeFault {
     /// The right type with wrong data.
     #[error("{0}")]
     Data(DecodeError),
+    /// The right type, with a text in it that is too long to be kept.
+    #[error("`{field}` longer than {limit} bytes")]
+    Long {
+        /// The key of the text.
+        field: &'static str,
+        /// The limit in bytes.
+        limit: usize,
+    },
 }
 
 /// What a builder was given that cannot work.

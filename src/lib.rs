@@ -72,6 +72,7 @@
 //! | [`master`], [`client`] | the two ends |
 //! | [`transport`] | WebSocket and memory; [`transport::memory`] is for your tests |
 //! | [`error`], [`close`] | why something failed, and why a link ended |
+//! | [`printable`] | what a peer said, made fit for a log or a terminal |
 //! | `tokens` | Clusterio's own tokens, checked and issued (feature `clusterio-tokens`) |
 //! | [`wire`], [`session`], [`version`] | the protocol without any I/O |
 
@@ -83,6 +84,7 @@ mod handshake;
 mod link;
 pub mod master;
 pub mod message;
+pub mod printable;
 pub mod secret;
 pub mod session;
 #[cfg(feature = "clusterio-tokens")]

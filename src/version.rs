@@ -4,6 +4,7 @@ use semver::{BuildMetadata, Prerelease, Version, VersionReq};
 use thiserror::Error;
 
 use crate::close::cut;
+use crate::printable::Printable;
 
 /// The protocol version that this library speaks.
 pub const PROTOCOL: Version = Version::new(2, 0, 0);
@@ -31,7 +32,10 @@ pub enum VersionError {
         theirs: Version,
     },
     /// What the peer sent is no semantic version.
-    #[error("this side speaks {ours}, the peer sent {theirs:?}, which is no version like 2.0.0")]
+    #[error(
+        "this side speaks {ours}, the peer sent {:?}, which is no version like 2.0.0",
+        Printable::new(theirs)
+    )]
     Unreadable {
         /// What this side speaks.
         ours: Version,

@@ -304,11 +304,11 @@ async fn a_name_that_fits_no_handshake_is_a_config_error() {
     let long = Slave::builder().url("ws://127.0.0.1:9/").id(1).name("x".repeat(20_000));
     let error = timeout(Duration::from_secs(5), long.connect()).await.unwrap().unwrap_err();
     assert!(matches!(error, ConnectError::Config(ConfigError::Limit { .. })), "{error}");
-    let longest = Slave::builder().id(1).name("\u{1}".repeat(2000)).agent("a");
+    let longest = Slave::builder().id(1).name("\u{1}".repeat(256)).agent("a");
     let master = Master::builder().build().unwrap();
     let (ours, theirs) = memory::pair();
     let (joined, _) = tokio::join!(master.attach(theirs), longest.attach(ours));
-    assert_eq!(joined.unwrap().peer().name.as_ref().map(String::len), Some(2000));
+    assert_eq!(joined.unwrap().peer().name.as_ref().map(String::len), Some(256));
 }
 
 /// Peers that flood leave the other tasks of the thread their turn.
@@ -355,4 +355,43 @@ async fn two_attempts_are_two_retries() {
     }
     assert_eq!(dials, 3, "the first, and two more");
     client.await.unwrap().unwrap_err();
+}
+
+/// Who a peer is, is kept for as long as its link, and shown in lists: it has a limit.
+#[tokio::test]
+async fn a_peer_with_an_endless_name_is_not_let_in() {
+    let master = Master::builder().build().unwrap();
+    let address = master.listen("127.0.0.1:0").await.unwrap();
+    let fits = "x".repeat(256);
+    let long = "x".repeat(257);
+    let version = format!("2.0.0-{}", "x".repeat(256));
+    let register = |id: i64, name: &str, agent: &str, version: &str| {
+        format!(
+            r#"{{"seq":1,"type":"register_slave","data":{{"agent":"{agent}","version":"{version}","id":{id},"name":"{name}"}}}}"#
+        )
+    };
+    let mut peer = Raw::open(address).await;
+    peer.json().await;
+    peer.text(&register(1, &fits, &fits, "2.0.0")).await;
+    assert_eq!(peer.json().await["type"], "ready");
+    for (frame, field) in [
+        (register(2, &long, "a", "2.0.0"), "name"),
+        (register(2, "n", &long, "2.0.0"), "agent"),
+        (register(2, "n", "a", &version), "version"),
+    ] {
+        let mut peer = Raw::open(address).await;
+        peer.json().await;
+        peer.text(&frame).await;
+        let reason = format!(
+            "Invalid handshake: expected register_slave or register_control, got `{field}` longer than 256 bytes"
+        );
+        assert_eq!(peer.json().await["data"]["reason"], reason);
+    }
+    assert_eq!(master.slaves().len(), 1);
+
+    // A client is told before it dials, and refuses such a master.
+    for client in [slave().name(&long), slave().agent(&long)] {
+        let error = client.url("ws://127.0.0.1:9/").connect().await.unwrap_err();
+        assert!(matches!(error, ConnectError::Config(ConfigError::Limit { .. })), "{error}");
+    }
 }

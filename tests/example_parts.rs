@@ -13,8 +13,12 @@ mod games_file;
 mod gate;
 #[path = "../examples/common/host.rs"]
 mod host;
+#[path = "../examples/control/json.rs"]
+mod json;
 #[path = "../examples/common/listen.rs"]
 mod listen;
+#[path = "../examples/common/log.rs"]
+mod log;
 #[path = "../examples/common/notify.rs"]
 mod notify;
 #[path = "../examples/common/own_token.rs"]
@@ -23,6 +27,8 @@ mod own_token;
 mod private_folder;
 #[path = "../examples/common/random.rs"]
 mod random;
+#[path = "../examples/common/reported.rs"]
+mod reported;
 #[path = "../examples/common/states.rs"]
 mod states;
 #[path = "../examples/control/table.rs"]

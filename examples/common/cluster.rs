@@ -1,90 +1,23 @@
 //! What a master does for Clusterio's programs: it remembers which instances its slaves have, logs
 //! what they log, and hands on what a control wants of an instance.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use seqlink::catalog::clusterio::session::{
-    AssignInstance, CreateSave, ForInstance, InstanceEntry, InstanceStatus, InstanceStatusChanged,
-    KillInstance, ListInstances, ListInstancesResponse, ListSaves, LogMessage, Ping, PlayerEvent,
-    SaveListUpdate, SendRcon, SlaveInstance, SlaveStatus, StartInstance, StopInstance,
-    UpdateInstances,
+    AssignInstance, CreateSave, ForInstance, InstanceStatusChanged, KillInstance, ListInstances,
+    ListInstancesResponse, ListSaves, LogMessage, Ping, PlayerEvent, SaveListUpdate, SendRcon,
+    SlaveInstance, StartInstance, StopInstance, UpdateInstances,
 };
+use seqlink::printable::Printable;
 use seqlink::{Ctx, Empty, Link, Request, Router};
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 use tracing::{debug, info, warn};
 
+use crate::reported::Report;
 use crate::service::Master;
-use crate::text::printable;
-
-/// Most characters that are logged of what a slave logs.
-const MOST_LOGGED: usize = 500;
-
-/// The instances, by id.
-#[derive(Debug, Default)]
-pub(crate) struct Cluster {
-    instances: Mutex<BTreeMap<i64, Instance>>,
-}
-
-/// A game server of a slave.
-#[derive(Clone, Debug)]
-struct Instance {
-    name: String,
-    slave: i64,
-    status: SlaveStatus,
-    game_port: Option<i64>,
-}
-
-impl Cluster {
-    /// `slave` has these instances and no others. One that another slave has stays there; says which
-    /// are its own.
-    fn report(&self, slave: i64, reported: Vec<(i64, Instance)>) -> Vec<i64> {
-        let mut instances = self.lock();
-        instances.retain(|_, instance| instance.slave != slave);
-        for (id, instance) in reported {
-            if let Some(other) = instances.get(&id) {
-                warn!(slave, instance = id, other = other.slave, "another slave has this instance");
-                continue;
-            }
-            instances.insert(id, instance);
-        }
-        let own = instances.iter().filter(|(_, instance)| instance.slave == slave);
-        own.map(|(id, _)| *id).collect()
-    }
-
-    fn change(&self, slave: i64, changed: &InstanceStatusChanged) {
-        let mut instances = self.lock();
-        let known = instances.get_mut(&changed.instance_id);
-        if let Some(instance) = known.filter(|instance| instance.slave == slave) {
-            instance.status = changed.status;
-            instance.game_port = changed.game_port.flatten();
-        }
-    }
-
-    fn slave_of(&self, instance: i64) -> Option<i64> {
-        self.lock().get(&instance).map(|instance| instance.slave)
-    }
-
-    fn list(&self, connected: impl Fn(i64) -> bool) -> Vec<InstanceEntry> {
-        let entry = |(id, instance): (&i64, &Instance)| {
-            let here = connected(instance.slave);
-            InstanceEntry {
-                name: instance.name.clone(),
-                id: *id,
-                assigned_slave: Some(instance.slave),
-                game_port: Some(instance.game_port.filter(|_| here)),
-                status: if here { instance.status.into() } else { InstanceStatus::Unknown },
-            }
-        };
-        self.lock().iter().map(entry).collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<i64, Instance>> {
-        self.instances.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// Adds the handlers for Clusterio's programs.
 pub(crate) fn handlers(router: Router<Master>) -> Router<Master> {
@@ -109,72 +42,89 @@ async fn ping(_: Ping, _: Ctx<Master>) -> Result<Empty, Infallible> {
 }
 
 /// The slave starts with no instance of its own until each has been assigned to it.
-async fn update_instances(request: UpdateInstances, ctx: Ctx<Master>) -> Result<Empty, Infallible> {
+async fn update_instances(request: UpdateInstances, ctx: Ctx<Master>) -> Result<Empty, String> {
     let slave = id(&ctx);
-    let (mut reported, mut configs) = (Vec::new(), BTreeMap::new());
+    let (mut reports, mut configs, mut others) = (Vec::new(), BTreeMap::new(), 0);
     for instance in request.instances {
-        match read_instance(slave, &instance) {
-            Some((id, known)) => {
-                reported.push((id, known));
-                configs.insert(id, instance.serialized_config);
+        match read_instance(&instance) {
+            Some(report) => {
+                configs.insert(report.id, instance.serialized_config);
+                reports.push(report);
             }
-            None => warn!(slave, "reports an instance without id and name"),
+            None => others += 1,
         }
     }
-    let instances = ctx.state().cluster.report(slave, reported);
-    info!(slave, instances = instances.len(), "has told its instances");
-    for instance_id in instances {
+    if others > 0 {
+        warn!(slave, instances = others, "reports instances without id and name");
+    }
+    // Under the lock under which a slave leaves: the instances of one that is gone would stay.
+    let own = ctx.state().queue.act(|state, _| {
+        state.slaves.number(ctx.link()).ok_or("this is not the slave's present link")?;
+        state.instances.report(slave, reports).map_err(|error| error.to_string())
+    });
+    let own = own.inspect_err(|error| warn!(slave, error, "cannot have its instances"))?;
+    info!(slave, instances = own.len(), "has told its instances");
+    for instance_id in own {
         let Some(serialized_config) = configs.remove(&instance_id) else { continue };
         let assign = AssignInstance { instance_id, serialized_config };
         if let Err(error) = ctx.link().request(&assign).await {
-            let error = printable(&error.to_string());
-            warn!(slave, instance = instance_id, error, "cannot be assigned");
+            warn!(slave, instance = instance_id, %error, "cannot be assigned");
         }
+    }
+    if !configs.is_empty() {
+        warn!(slave, instances = configs.len(), "other slaves have instances that it reports");
     }
     Ok(Empty {})
 }
 
 /// A configuration is groups of fields; the group `instance` has what every instance has.
-fn read_instance(slave: i64, reported: &SlaveInstance) -> Option<(i64, Instance)> {
+fn read_instance(reported: &SlaveInstance) -> Option<Report> {
     #[derive(Deserialize)]
-    struct Config {
-        groups: Vec<Group>,
+    struct Config<'a> {
+        #[serde(borrow)]
+        groups: Vec<Group<'a>>,
     }
     #[derive(Deserialize)]
-    struct Group {
+    struct Group<'a> {
+        #[serde(borrow)]
+        name: Cow<'a, str>,
+        #[serde(borrow)]
+        fields: &'a RawValue,
+    }
+    #[derive(Deserialize)]
+    struct Fields {
+        id: i64,
         name: String,
-        fields: Map<String, Value>,
     }
-    let config: Config = serde_json::from_str(reported.serialized_config.get()).ok()?;
-    let group = config.groups.into_iter().find(|group| group.name == "instance")?;
-    let (id, name) = (group.fields.get("id")?.as_i64()?, group.fields.get("name")?.as_str()?);
-    let name = name.to_owned();
-    Some((id, Instance { name, slave, status: reported.status, game_port: None }))
+    let config: Config<'_> = serde_json::from_str(reported.serialized_config.get()).ok()?;
+    let group = config.groups.iter().find(|group| group.name == "instance")?;
+    let Fields { id, name } = serde_json::from_str(group.fields.get()).ok()?;
+    Some(Report { id, name, status: reported.status })
 }
 
 async fn list_instances(
     _: ListInstances,
     ctx: Ctx<Master>,
 ) -> Result<ListInstancesResponse, Infallible> {
-    let Master { queue, cluster } = ctx.state();
-    let list = cluster.list(|slave| queue.act(|state, _| state.slaves.get(slave).is_some()));
+    let list = ctx.state().queue.act(|state, _| state.instances.list());
     Ok(ListInstancesResponse { list })
 }
 
 async fn instance_status_changed(event: InstanceStatusChanged, ctx: Ctx<Master>) {
-    let slave = id(&ctx);
-    ctx.state().cluster.change(slave, &event);
-    info!(slave, instance = event.instance_id, status = %event.status, "instance");
+    let (slave, InstanceStatusChanged { instance_id, status, game_port }) = (id(&ctx), event);
+    ctx.state()
+        .queue
+        .act(|state, _| state.instances.change(slave, instance_id, status, game_port.flatten()));
+    info!(slave, instance = instance_id, %status, "instance");
 }
 
 async fn log_message(event: LogMessage, ctx: Ctx<Master>) {
     let (slave, info) = (id(&ctx), event.info);
-    let text: String = info.message.chars().take(MOST_LOGGED).collect();
-    let (level, text) = (printable(&info.level), printable(&text));
+    let (level, text) = (Printable::new(&info.level), Printable::new(&info.message));
     match info.level.as_str() {
-        "fatal" | "error" | "warn" => warn!(slave, level, "logs: {text}"),
-        "info" => info!(slave, level, "logs: {text}"),
-        _ => debug!(slave, level, "logs: {text}"),
+        "fatal" | "error" | "warn" => warn!(slave, ?level, "logs: {text}"),
+        "info" => info!(slave, ?level, "logs: {text}"),
+        _ => debug!(slave, ?level, "logs: {text}"),
     }
 }
 
@@ -191,12 +141,13 @@ fn slave_that_has<R: ForInstance + Request>(
     request: &R,
     ctx: &Ctx<Master>,
 ) -> Result<Link, String> {
-    let Master { queue, cluster } = ctx.state();
     let instance = request.instance_id();
-    let slave = cluster.slave_of(instance);
-    let slave = slave.ok_or_else(|| format!("Instance with ID {instance} does not exist"))?;
-    let link = queue.act(|state, _| state.slaves.get(slave));
-    link.ok_or_else(|| format!("Slave {slave}, which has the instance, is not connected"))
+    ctx.state().queue.act(|state, _| {
+        let slave = state.instances.slave_of(instance);
+        let slave = slave.ok_or_else(|| format!("Instance with ID {instance} does not exist"))?;
+        let link = state.slaves.get(slave);
+        link.ok_or_else(|| format!("Slave {slave}, which has the instance, is not connected"))
+    })
 }
 
 /// Only slaves send what this is asked for.

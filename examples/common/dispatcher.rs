@@ -12,13 +12,15 @@ use seqlink::catalog::game_node::{
     Action, Assignment, GameResponse, NodeEntry, NodeState, Outcome, PlayGame, PlayerStatus,
     PlayerUpdate, PrepareGame, Settings, StopGame, WaitingQueue,
 };
+use seqlink::printable::Printable;
 use seqlink::{Change, Link, Request, Role};
 use tokio::sync::Notify;
 use tokio::time::sleep_until;
-use tracing::info;
+use tracing::{field, info};
 
 use crate::games::Offer;
 use crate::random;
+use crate::reported::Reported;
 use crate::slaves::Slaves;
 use crate::updates::Updates;
 
@@ -35,20 +37,41 @@ pub(crate) struct Dispatcher {
     offers: HashMap<i64, Offer>,
     updates: Updates,
     on_playing: OnPlaying,
-    /// The queue's next deadline may have changed.
+    /// The next deadline may have changed.
     changed: Notify,
 }
 
-/// Both under one lock, so that a link that is lost cannot register its node afterwards.
+/// All under one lock, so that a link that is lost cannot register anything afterwards.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) queue: WaitingQueue,
     pub(crate) slaves: Slaves,
+    pub(crate) instances: Reported,
 }
 
 impl State {
-    fn entry(&self, node: i64) -> Option<NodeEntry> {
-        self.queue.nodes().into_iter().find(|entry| entry.id == node)
+    fn next_deadline(&self) -> Option<Instant> {
+        let deadlines = [self.queue.poll_timeout(), self.instances.poll_timeout()];
+        deadlines.into_iter().flatten().min()
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.queue.handle_timeout(now);
+        self.instances.handle_timeout(now);
+    }
+
+    fn join(&mut self, link: Link) {
+        if let Some(id) = link.peer().id {
+            self.instances.joined(id);
+        }
+        self.slaves.join(link);
+    }
+
+    fn leave(&mut self, now: Instant, link: &Link) {
+        if let (Some(number), Some(id)) = (self.slaves.leave(link), link.peer().id) {
+            self.queue.handle_lost(now, id, number);
+            self.instances.left(now, id);
+        }
     }
 }
 
@@ -69,7 +92,11 @@ impl Dispatcher {
         let packages = offers.iter().map(|offer| (offer.game.id, offer.package.clone()));
         let queue = WaitingQueue::new(packages, Settings::default());
         let dispatcher = Arc::new(Self {
-            state: Mutex::new(State { queue, slaves: Slaves::default() }),
+            state: Mutex::new(State {
+                queue,
+                slaves: Slaves::default(),
+                instances: Reported::default(),
+            }),
             offers: offers.into_iter().map(|offer| (offer.game.id, offer)).collect(),
             updates: Updates::new(),
             on_playing: Box::new(on_playing),
@@ -83,12 +110,8 @@ impl Dispatcher {
     pub(crate) fn on_change(self: &Arc<Self>, change: Change) {
         match change {
             Change::Joined(link) if link.peer().role == Role::Control => self.updates.follow(link),
-            Change::Joined(link) => self.act(|state, _| state.slaves.join(link)),
-            Change::Left(link, _) => self.act(|state, now| {
-                if let (Some(number), Some(id)) = (state.slaves.leave(&link), link.peer().id) {
-                    state.queue.handle_lost(now, id, number);
-                }
-            }),
+            Change::Joined(link) => self.act(|state, _| state.join(link)),
+            Change::Left(link, _) => self.act(|state, now| state.leave(now, &link)),
             _ => {}
         }
     }
@@ -143,12 +166,14 @@ impl Dispatcher {
                 Ok(request) => outcome(&link, &request).await,
                 Err(reason) => Outcome::Unknown { reason },
             };
-            info!(node = assignment.node, user = assignment.user, ?outcome, "{}", R::NAME);
+            let told = format!("{outcome:?}");
+            let told = Printable::new(&told);
+            info!(node = assignment.node, user = assignment.user, outcome = %told, "{}", R::NAME);
             dispatcher.act(|state, now| {
                 let bad = outcome != Outcome::Good;
-                let before = if bad { state.entry(assignment.node) } else { None };
+                let before = if bad { state.queue.node(assignment.node) } else { None };
                 handle(&mut state.queue, now, &assignment, &outcome);
-                if bad && rests(before, state.entry(assignment.node)) {
+                if bad && rests(before, state.queue.node(assignment.node)) {
                     info!(node = assignment.node, "the node rests before it gets another player");
                 }
             });
@@ -184,7 +209,8 @@ impl Dispatcher {
         let PlayerUpdate { user_id, game_id, status, position, slave_id, ref message } = update;
         let back = status == PlayerStatus::Queued && message.is_some();
         let what = if back { "player, put back in front" } else { "player" };
-        info!(user_id, game_id, ?status, position, slave_id, reason = message, "{what}");
+        let reason = message.as_deref().map(|reason| field::debug(Printable::new(reason)));
+        info!(user_id, game_id, ?status, position, slave_id, reason, "{what}");
         if status == PlayerStatus::Playing {
             (self.on_playing)(&update);
         }
@@ -203,7 +229,7 @@ impl Dispatcher {
 
     async fn mind_deadlines(self: Arc<Self>) {
         loop {
-            let deadline = self.lock().queue.poll_timeout();
+            let deadline = self.lock().next_deadline();
             let come = async {
                 match deadline {
                     Some(deadline) => sleep_until(deadline.into()).await,
@@ -211,7 +237,7 @@ impl Dispatcher {
                 }
             };
             tokio::select! {
-                () = come => self.act(|state, now| state.queue.handle_timeout(now)),
+                () = come => self.act(|state, now| state.handle_timeout(now)),
                 () = self.changed.notified() => {}
             }
         }

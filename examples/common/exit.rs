@@ -2,9 +2,14 @@
 
 use std::fmt;
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 /// Anything that has no code of its own.
 const FAILURE: u8 = 1;
+/// How long the last words may take; nobody may be reading them.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why a program ends with another code than 0.
 #[derive(Debug)]
@@ -32,9 +37,22 @@ pub(crate) fn finish(outcome: Result<(), Failure>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if !failure.message.is_empty() {
-                eprintln!("error: {}", failure.message);
+                within(PATIENCE, move || eprintln!("error: {}", failure.message));
             }
             ExitCode::from(failure.code)
         }
+    }
+}
+
+/// Does `work` on a thread of its own, and waits for its end, but no longer than `patience`.
+pub(crate) fn within(patience: Duration, work: impl FnOnce() + Send + 'static) {
+    let (done, end) = mpsc::channel::<()>();
+    let work = move || {
+        work();
+        drop(done);
+    };
+    if thread::Builder::new().spawn(work).is_ok() {
+        // Either the work is done, and the channel closed, or the time is over.
+        let _ = end.recv_timeout(patience);
     }
 }

@@ -21,7 +21,11 @@ use crate::reaper::Reaper;
 use crate::registration;
 use crate::runner::{Patience, Process};
 use crate::states;
-use crate::text::printable;
+
+/// Most instances.
+const MOST: usize = 256;
+/// Most bytes of their configurations together: `update_instances` tells them all in one frame.
+const MOST_CONFIGURED: usize = 768 * 1024;
 
 /// The instances; handlers and the slave's main loop share them.
 #[derive(Debug)]
@@ -70,7 +74,7 @@ impl Instances {
                     info!(%master, "registered");
                 }
                 Err(RequestError::Closed { .. }) => {}
-                Err(error) => warn!("update_instances: {}", printable(&error.to_string())),
+                Err(error) => warn!(%error, "update_instances"),
             }
             // Until the link has ended, over however many sockets.
             let _ = told.await;
@@ -95,11 +99,22 @@ impl Instances {
         UpdateInstances { instances: self.lock().values().map(entry).collect() }
     }
 
-    /// Keeps the configuration; says what the instance does.
-    fn assign(&self, request: AssignInstance) -> SlaveStatus {
+    /// Keeps the configuration; says what the instance does, or which limit it is over.
+    fn assign(&self, request: AssignInstance) -> Result<SlaveStatus, String> {
         let config = request.serialized_config;
         let mut known = self.lock();
-        match known.get_mut(&request.instance_id) {
+        let others = known.iter().filter(|(id, _)| **id != request.instance_id);
+        let others: Vec<usize> = others.map(|(_, it)| it.config.get().len()).collect();
+        if others.len() >= MOST {
+            return Err(format!("This slave has {} instances, the limit is {MOST}", others.len()));
+        }
+        let bytes = others.iter().sum::<usize>() + config.get().len();
+        if bytes > MOST_CONFIGURED {
+            return Err(format!(
+                "The configurations would have {bytes} bytes together, the limit is {MOST_CONFIGURED}"
+            ));
+        }
+        Ok(match known.get_mut(&request.instance_id) {
             Some(instance) => {
                 instance.config = config;
                 instance.status
@@ -109,7 +124,7 @@ impl Instances {
                 known.insert(request.instance_id, Instance { config, status, process: None });
                 status
             }
-        }
+        })
     }
 
     fn start(&self, id: i64) -> Result<Process, String> {
@@ -152,12 +167,9 @@ fn unknown(id: i64) -> String {
     format!("Instance with ID {id} does not exist")
 }
 
-async fn assign_instance(
-    request: AssignInstance,
-    ctx: Ctx<Instances>,
-) -> Result<Empty, Infallible> {
+async fn assign_instance(request: AssignInstance, ctx: Ctx<Instances>) -> Result<Empty, String> {
     let id = request.instance_id;
-    let status = ctx.state().assign(request);
+    let status = ctx.state().assign(request)?;
     info!(instance = id, %status, "assigned");
     // In front of the answer: the master takes an instance for unknown until it is told.
     tell(ctx.link(), id, status).await;

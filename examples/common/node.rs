@@ -12,6 +12,7 @@ use std::time::Duration;
 use seqlink::catalog::game_node::{
     Code, GameResponse, Heartbeat, NotifyStopFinish, PlayGame, PrepareGame, StopGame,
 };
+use seqlink::printable::Printable;
 use seqlink::{Ctx, Empty, Link, RequestError, Router};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
@@ -215,7 +216,7 @@ fn answer(what: &str, user: i64, game: i64, outcome: Result<(), Refusal>) -> Gam
             GameResponse::ok(user, game)
         }
         Err((code, reason)) => {
-            warn!(user, game, %code, reason, "{what}: refused");
+            warn!(user, game, %code, reason = ?Printable::new(&reason), "{what}: refused");
             GameResponse::new(code, reason, user, game)
         }
     }
@@ -234,7 +235,8 @@ async fn tell_end(node: Arc<Node>, link: Link, playing: Playing) {
         match link.request(&end).await {
             Ok(answer) if answer.code.is_ok() => return,
             Ok(answer) => {
-                return warn!(code = %answer.code, answer.message, "notify_stop_finish: refused");
+                let message = Printable::new(&answer.message);
+                return warn!(code = %answer.code, ?message, "notify_stop_finish: refused");
             }
             Err(RequestError::Closed { .. }) => return,
             Err(error) => warn!(%error, "notify_stop_finish: once more"),

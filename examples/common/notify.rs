@@ -9,6 +9,7 @@ use std::io;
 use std::str::FromStr;
 use std::time::Duration;
 
+use seqlink::printable::Printable;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -124,7 +125,9 @@ async fn post(url: &NotifyUrl, json: &str) -> io::Result<()> {
     // HTTP/1.1 204 No Content
     match status.split(' ').nth(1) {
         Some(code) if code.len() == 3 && code.starts_with('2') => Ok(()),
-        Some(_) => Err(io::Error::other(format!("it answered {:?}", status.trim_end()))),
+        Some(_) => {
+            Err(io::Error::other(format!("it answered {:?}", Printable::new(status.trim_end()))))
+        }
         None => Err(io::Error::other("it did not answer in HTTP")),
     }
 }

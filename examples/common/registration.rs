@@ -111,7 +111,6 @@ async fn register(link: &Link, registration: &Registration) -> Result<(), Failur
             Err(RequestError::Closed { .. }) => return Ok(()),
             Err(error @ RequestError::Timeout { .. }) => warn!(%error, "register_node"),
             Err(error) => {
-                let error = printable(&error.to_string());
                 return Err(Failure::failed(format_args!("register_node: {error}{CLUSTERIO}")));
             }
         }

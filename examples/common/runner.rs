@@ -13,6 +13,7 @@ use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use seqlink::printable::Printable;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -207,7 +208,8 @@ impl Keeper {
         let mut child = match command.env("GAME_PID", self.pid.to_string()).spawn() {
             Ok(child) => child,
             Err(error) => {
-                warn!(%error, program = self.shutdown[0], "commands.shutdown does not start");
+                let program = Printable::new(&self.shutdown[0]);
+                warn!(%error, ?program, "commands.shutdown does not start");
                 return false;
             }
         };

@@ -8,13 +8,13 @@ use seqlink::catalog::clusterio::session::{ListSlaves, ListSlavesResponse, Slave
 use seqlink::catalog::game_node::{
     CallSlave, CallSlaveResponse, Code, CodeResponse, GameResponse, Heartbeat, JoinError,
     JoinQueue, JoinQueueResponse, LeaveError, LeaveQueue, Leaving, ListNodes, ListNodesResponse,
-    ListQueue, ListQueueResponse, NotifyStopFinish, PlayGame, PrepareGame, RegisterNode,
+    ListQueue, ListQueueResponse, NodeEntry, NotifyStopFinish, PlayGame, PrepareGame, RegisterNode,
     Registration, StopGame,
 };
 use seqlink::{Ctx, Empty, Link, Request, RequestError, Router};
 use tracing::warn;
 
-use crate::cluster::{self, Cluster};
+use crate::cluster;
 use crate::dispatcher::Dispatcher;
 
 /// The slowest request of a catalog may take that long at a slave.
@@ -24,16 +24,22 @@ const CALL: Duration = seqlink::catalog::clusterio::SLOW;
 /// player, whom that costs one of two tries.
 const QUEUES: [&str; 3] = [PrepareGame::NAME, PlayGame::NAME, StopGame::NAME];
 
+/// Most bytes of the nodes in one answer, as [`weight`] counts them. As JSON they may be six times
+/// as long, and that has to fit a frame.
+const PART: usize = 128 * 1024;
+
+/// Most players in one answer, for the same reason.
+const PLAYERS: usize = 4096;
+
 /// The state of the handlers.
 #[derive(Debug)]
 pub(crate) struct Master {
     pub(crate) queue: Arc<Dispatcher>,
-    pub(crate) cluster: Cluster,
 }
 
 /// All handlers of a master.
 pub(crate) fn router(dispatcher: &Arc<Dispatcher>) -> Router<Master> {
-    let state = Master { queue: Arc::clone(dispatcher), cluster: Cluster::default() };
+    let state = Master { queue: Arc::clone(dispatcher) };
     cluster::handlers(Router::new(state))
         .request(register_node)
         .request(notify_stop_finish)
@@ -53,18 +59,24 @@ async fn register_node(
 ) -> Result<CodeResponse, Infallible> {
     let peer = ctx.peer();
     let registered = ctx.state().queue.act(|state, now| {
-        let link = state.slaves.number(ctx.link())?;
+        let present = state.slaves.number(ctx.link()).zip(peer.id);
+        let (link, node) =
+            present.ok_or((Code::CONFLICT, "this is not the slave's present link".to_owned()))?;
         let registration = Registration {
-            node: peer.id?,
+            node,
             link,
             name: peer.name.clone().unwrap_or_default(),
             installed_packages: request.installed_packages,
         };
-        state.queue.handle_registered(now, registration).ok()
+        let registered = state.queue.handle_registered(now, registration);
+        registered.map_err(|error| (error.code(), error.to_string()))
     });
     Ok(match registered {
-        Some(()) => CodeResponse::ok(),
-        None => CodeResponse::new(Code::CONFLICT, "this is not the slave's present link"),
+        Ok(()) => CodeResponse::ok(),
+        Err((code, reason)) => {
+            warn!(node = peer.id, %code, reason, "a node is not registered");
+            CodeResponse::new(code, reason)
+        }
     })
 }
 
@@ -124,20 +136,37 @@ fn describe(left: Result<Leaving, LeaveError>) -> (Code, String) {
     }
 }
 
-async fn list_queue(_: ListQueue, ctx: Ctx<Master>) -> Result<ListQueueResponse, Infallible> {
-    Ok(ListQueueResponse { list: ctx.state().queue.act(|state, now| state.queue.waiting(now)) })
+async fn list_queue(request: ListQueue, ctx: Ctx<Master>) -> Result<ListQueueResponse, Infallible> {
+    let after = request.after.unwrap_or(0);
+    Ok(ctx.state().queue.act(|state, now| {
+        let mut waiting = state.queue.waiting_after(now, after);
+        let list = waiting.by_ref().take(PLAYERS).collect();
+        ListQueueResponse { list, more: waiting.next().is_some() }
+    }))
 }
 
-async fn list_nodes(_: ListNodes, ctx: Ctx<Master>) -> Result<ListNodesResponse, Infallible> {
-    let list = ctx.state().queue.act(|state, _| {
-        let mut nodes = state.queue.nodes();
-        for node in &mut nodes {
+async fn list_nodes(request: ListNodes, ctx: Ctx<Master>) -> Result<ListNodesResponse, Infallible> {
+    Ok(ctx.state().queue.act(|state, _| {
+        let mut answer = ListNodesResponse::default();
+        let mut bytes = 0;
+        for mut node in state.queue.nodes_after(request.after) {
+            bytes += weight(&node);
+            answer.more = bytes > PART;
+            if answer.more {
+                break;
+            }
             let left = state.slaves.get(node.id).and_then(|link| link.states().now().time_left());
             node.resuming_ms = left.map(|left| left.as_millis().try_into().unwrap_or(u64::MAX));
+            answer.list.push(node);
         }
-        nodes
-    });
-    Ok(ListNodesResponse { list })
+        answer
+    }))
+}
+
+/// What a node weighs in an answer; none weighs as much as [`PART`].
+fn weight(node: &NodeEntry) -> usize {
+    let packages = node.installed_packages.iter().map(|package| 4 + package.len());
+    256 + node.name.len() + packages.sum::<usize>()
 }
 
 async fn list_slaves(_: ListSlaves, ctx: Ctx<Master>) -> Result<ListSlavesResponse, Infallible> {

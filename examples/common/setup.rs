@@ -1,21 +1,29 @@
 //! What every program does first: logs to stderr, and an ear for Ctrl-C and SIGTERM.
 
+#[path = "log.rs"]
+mod log;
+
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
 use std::io::{self, IsTerminal};
+use std::panic;
 
-use tracing::{Level, Metadata};
+use seqlink::printable::Printable;
+use tracing::{Level, Metadata, error};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::FilterFn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// Logs to stderr what `RUST_LOG` asks for, `default` when it is not set, which is a level or more;
-/// never what would show tokens and passwords.
-pub(crate) fn logging(default: impl fmt::Display) {
+/// never what would show tokens and passwords. Nobody waits for stderr; what is logged last is
+/// written when the log is dropped.
+pub(crate) fn logging(default: impl fmt::Display) -> log::Log {
     let wished = std::env::var("RUST_LOG").ok().filter(|wished| !wished.is_empty());
     let filter = EnvFilter::new(wished.unwrap_or_else(|| default.to_string()));
+    let (writer, log) = log::lossy(io::stderr());
     let lines = tracing_subscriber::fmt::layer()
-        .with_writer(io::stderr)
+        .with_writer(writer)
         .with_ansi(io::stderr().is_terminal())
         .with_target(false);
     // A filter of its own: a directive would lose against a more precise one in `RUST_LOG`.
@@ -24,6 +32,15 @@ pub(crate) fn logging(default: impl fmt::Display) {
         .with(FilterFn::new(keeps_secrets))
         .with(lines)
         .init();
+    // By itself a panic is written to stderr past the log, and waits.
+    panic::set_hook(Box::new(|panic| {
+        error!("{}", Printable::new(&panic.to_string()));
+        let trace = Backtrace::capture();
+        if trace.status() == BacktraceStatus::Captured {
+            error!("{trace}");
+        }
+    }));
+    log
 }
 
 /// At trace level the WebSocket library logs whole frames, and those carry tokens and passwords.

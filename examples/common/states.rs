@@ -6,8 +6,6 @@ use seqlink::{LinkState, States};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::text::printable;
-
 /// Says each state of a link, until it has ended.
 pub(crate) async fn tell(mut states: States) {
     let mut away = false;
@@ -23,10 +21,10 @@ pub(crate) async fn tell(mut states: States) {
                 away = false;
             }
             LinkState::Lost(closed) if away => {
-                warn!("Session lost: {}", printable(closed.reason.as_str()));
+                warn!("Session lost: {}", closed.reason);
             }
             LinkState::Lost(closed) | LinkState::Closed(closed) => {
-                info!(closed = printable(&closed.to_string()), "the link has ended");
+                info!(%closed, "the link has ended");
             }
             _ => {}
         }

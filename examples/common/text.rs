@@ -1,6 +1,8 @@
 //! Words of peers, made fit for a terminal.
 
-/// `text` with nothing in it that could move the cursor: names come from peers.
+use seqlink::printable::Printable;
+
+/// `text` with nothing in it that does anything to a terminal, and not too long for one.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    Printable::new(text).to_string()
 }

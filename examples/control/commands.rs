@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use seqlink::catalog::clusterio::{ListSlaves, SLOW};
 use seqlink::catalog::game_node::{
-    CallSlave, Code, JoinQueue, LeaveQueue, ListNodes, ListQueue, NodeEntry, PlayerUpdate,
-    RequestFrom, StopGame,
+    CallSlave, Code, JoinQueue, LeaveQueue, NodeEntry, PlayerUpdate, RequestFrom, StopGame,
 };
 use seqlink::{Link, Request};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::exit::Failure;
+use crate::json::printable_json;
+use crate::lists;
 use crate::output::Output;
 use crate::place;
 use crate::table::table;
@@ -33,8 +34,8 @@ pub(crate) async fn slaves(link: &Link, output: Output) -> Result<(), Failure> {
 }
 
 pub(crate) async fn nodes(link: &Link, output: Output) -> Result<(), Failure> {
-    let answer = ask(link, &ListNodes {}).await?;
-    output.show(&answer.list, |list| {
+    let nodes = lists::nodes(link).await?;
+    output.show(&nodes, |list| {
         let rows: Vec<_> = list.iter().map(node_row).collect();
         table(["ID", "NAME", "STATE", "USER", "GAME", "PACKAGES"], &rows)
     })
@@ -59,8 +60,8 @@ fn node_row(node: &NodeEntry) -> [String; 6] {
 }
 
 pub(crate) async fn queue(link: &Link, output: Output) -> Result<(), Failure> {
-    let answer = ask(link, &ListQueue {}).await?;
-    output.show(&answer.list, |list| {
+    let queue = lists::queue(link).await?;
+    output.show(&queue, |list| {
         let rows: Vec<_> = list
             .iter()
             .map(|entry| {
@@ -107,7 +108,7 @@ pub(crate) async fn call(
 ) -> Result<(), Failure> {
     let answer = ask(link, &CallSlave { slave_id: slave, kind: name, data }).await?;
     judge_any(&answer.data)?;
-    output.show(&answer.data, |data| printable(data.get()) + "\n")
+    output.show(&answer.data, |data| printable_json(data.get()) + "\n")
 }
 
 pub(crate) async fn ask_any(
@@ -117,14 +118,13 @@ pub(crate) async fn ask_any(
     data: &RawValue,
 ) -> Result<(), Failure> {
     let answer = link.timeout(SLOW).request_raw(name, data).await;
-    let answer = answer.map_err(|error| Failure::failed(printable(&error.to_string())))?;
+    let answer = answer.map_err(Failure::failed)?;
     judge_any(&answer)?;
-    output.show(&answer, |data| printable(data.get()) + "\n")
+    output.show(&answer, |data| printable_json(data.get()) + "\n")
 }
 
 async fn ask<R: Request>(link: &Link, request: &R) -> Result<R::Response, Failure> {
-    // The text may hold words of the peer.
-    link.request(request).await.map_err(|error| Failure::failed(printable(&error.to_string())))
+    link.request(request).await.map_err(Failure::failed)
 }
 
 fn judge(code: Code, message: &str) -> Result<(), Failure> {

@@ -2,20 +2,22 @@
 
 use seqlink::catalog::game_node::{PlayerStatus, PlayerUpdate};
 use seqlink::{Ctx, Link};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::mpsc::{Receiver, Sender};
 
 use crate::exit::Failure;
 use crate::output::Output;
 use crate::place;
-use crate::text::printable;
 
-/// The updates of all players, in order. Unbounded: a control that follows reads at once, and one
-/// that does not is gone after a moment.
-pub(crate) type Updates = UnboundedReceiver<PlayerUpdate>;
+/// Most updates that wait to be looked at. Further ones wait in the link, which ends when they are
+/// too many: nobody may be reading what is printed.
+pub(crate) const MOST_WAITING: usize = 1024;
 
-pub(crate) async fn player_update(update: PlayerUpdate, ctx: Ctx<UnboundedSender<PlayerUpdate>>) {
+/// The updates of all players, in order.
+pub(crate) type Updates = Receiver<PlayerUpdate>;
+
+pub(crate) async fn player_update(update: PlayerUpdate, ctx: Ctx<Sender<PlayerUpdate>>) {
     // Nobody listens any more when the program is about to end.
-    let _ = ctx.state().send(update);
+    let _ = ctx.state().send(update).await;
 }
 
 /// Prints the updates of the player from the place that `joined` says on, until one is the last.
@@ -92,7 +94,6 @@ async fn next(link: &Link, updates: &mut Updates, user: i64) -> Result<PlayerUpd
                 }
             }
             closed = link.closed() => {
-                let closed = printable(&closed.to_string());
                 return Err(Failure::failed(format_args!(
                     "what becomes of user {user} is not known, the link to the master has ended, \
                      {closed}"

@@ -12,6 +12,8 @@ mod connect;
 #[path = "../common/exit.rs"]
 mod exit;
 mod follow;
+mod json;
+mod lists;
 mod output;
 #[path = "../common/own_token.rs"]
 mod own_token;
@@ -139,10 +141,13 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    setup::logging(LevelFilter::WARN);
+    let log = setup::logging(LevelFilter::WARN);
     private_process::begin();
     let output = Output { json: arguments.json };
-    output.finish(run(arguments, output))
+    let outcome = run(arguments, output);
+    // Nothing stands behind the last word.
+    drop(log);
+    output.finish(outcome)
 }
 
 #[tokio::main]
@@ -162,7 +167,7 @@ async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
 
 /// A control is for one command: it tries once, and does not come back.
 async fn connect(arguments: &Arguments) -> Result<(Client, Updates), Failure> {
-    let (sender, updates) = mpsc::unbounded_channel();
+    let (sender, updates) = mpsc::channel(follow::MOST_WAITING);
     let mut control = Control::builder()
         .url(&arguments.master)
         .agent(concat!("seqlink example control/", env!("CARGO_PKG_VERSION")))
@@ -182,13 +187,21 @@ async fn execute(
     updates: Updates,
 ) -> Result<(), Failure> {
     let link = client.link().await.map_err(Failure::failed)?;
+    let updates = match command {
+        Command::Play { follow: true, .. } => Some(updates),
+        // Nobody is to wait for room in what nobody reads.
+        _ => None,
+    };
     match command {
         Command::Slaves => commands::slaves(&link, output).await,
         Command::Nodes => commands::nodes(&link, output).await,
         Command::Queue => commands::queue(&link, output).await,
-        Command::Play { user, game, follow } => {
+        Command::Play { user, game, .. } => {
             let join = commands::play(&link, output, user, game).await?;
-            if follow { follow::follow(&link, output, updates, join).await } else { Ok(()) }
+            match updates {
+                Some(updates) => follow::follow(&link, output, updates, join).await,
+                None => Ok(()),
+            }
         }
         Command::Stop { user, game } => commands::stop(&link, output, user, game).await,
         Command::Leave { user } => commands::leave(&link, output, user).await,

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use crate::exit::{self, Failure};
+use crate::json::printable_json;
 
 /// Which of the two is wanted.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +23,8 @@ impl Output {
         text: impl FnOnce(&T) -> String,
     ) -> Result<(), Failure> {
         let text = if self.json {
-            serde_json::to_string(value).map_err(Failure::failed)? + "\n"
+            let json = serde_json::to_string(value).map_err(Failure::failed)?;
+            printable_json(&json) + "\n"
         } else {
             text(value)
         };

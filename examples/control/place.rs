@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use seqlink::Link;
-use seqlink::catalog::game_node::{
-    JoinQueueResponse, ListNodes, ListQueue, PlayerStatus, PlayerUpdate,
-};
+use seqlink::catalog::game_node::{JoinQueueResponse, PlayerStatus, PlayerUpdate};
 
+use crate::lists;
 use crate::text::printable;
 
 /// How long the rest of a place may take to be known: it is worth no long wait.
@@ -26,11 +25,11 @@ pub(crate) async fn look_up(
     let JoinQueueResponse { status, position } = answer;
     let link = link.timeout(PATIENCE);
     let found = if status == PlayerStatus::Queued {
-        let queue = link.request(&ListQueue {}).await.map(|answer| answer.list).unwrap_or_default();
+        let queue = lists::queue(&link).await.unwrap_or_default();
         let place = queue.iter().find(|place| place.user_id == user);
         place.map(|place| (place.game_id, None))
     } else {
-        let nodes = link.request(&ListNodes {}).await.map(|answer| answer.list).unwrap_or_default();
+        let nodes = lists::nodes(&link).await.unwrap_or_default();
         let node = nodes.iter().find(|node| node.user_id == Some(user));
         node.map(|node| (node.game_id.unwrap_or(game), Some(node.id)))
     };

@@ -33,6 +33,8 @@ mod random;
 mod reaper;
 #[path = "../common/registration.rs"]
 mod registration;
+#[path = "../common/reported.rs"]
+mod reported;
 #[path = "../common/runner.rs"]
 mod runner;
 #[path = "../common/service.rs"]
@@ -81,8 +83,11 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let Arguments {} = Arguments::parse();
-    setup::logging(LevelFilter::ERROR);
-    exit::finish(run())
+    let log = setup::logging(LevelFilter::ERROR);
+    let outcome = run();
+    // Nothing stands behind the last word.
+    drop(log);
+    exit::finish(outcome)
 }
 
 #[tokio::main]

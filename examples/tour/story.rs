@@ -88,7 +88,7 @@ impl Story {
         check(self.cut == Cut::Mended, "nobody's game was cut off and played again")?;
         check(self.served == [1, 2, 3, 4, 5], "the players were not served in order of arrival")?;
         idle(&control).await?;
-        let waiting = ask(&control, &ListQueue {}).await?.list;
+        let waiting = ask(&control, &ListQueue::default()).await?.list;
         check(waiting.is_empty(), "somebody still waits")?;
         self.say("all five have played, nobody waits, and both nodes are idle");
         Ok(())
@@ -216,7 +216,7 @@ impl Story {
 /// Waits until both nodes are there with nothing to do; the tour's time limit ends a longer wait.
 async fn idle(control: &Link) -> Result<(), Failure> {
     loop {
-        let nodes = ask(control, &ListNodes {}).await?.list;
+        let nodes = ask(control, &ListNodes::default()).await?.list;
         let idle = nodes.iter().filter(|node| node.connected && node.state == NodeState::Idle);
         if idle.count() == 2 {
             return Ok(());

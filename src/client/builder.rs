@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Client, Reconnect};
 use crate::error::{ConfigError, ConnectError, HandshakeError, TransportError};
-use crate::handshake::{self, Agreement, Hold, Peer, Registered, Registration, Terms};
+use crate::handshake::{self, Agreement, Hold, MAX_TEXT, Peer, Registered, Registration, Terms};
 use crate::link::{Config, Driver, Link, Resumption, Router, Routes, Unrecoverable};
 use crate::message::Role;
 use crate::secret::Secret;
@@ -76,13 +76,13 @@ impl ClientBuilder {
         self
     }
 
-    /// The slave's name, for people; without one it is `slave` and the id.
+    /// The slave's name, for people, at most 256 bytes; without one it is `slave` and the id.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// The software that connects, for people.
+    /// The software that connects, for people; at most 256 bytes.
     pub fn agent(mut self, agent: impl Into<String>) -> Self {
         self.agent = agent.into();
         self
@@ -236,6 +236,12 @@ impl ClientBuilder {
             _ if self.name.is_some() => return Err(ConfigError::NotOfControl(".name(…)")),
             _ => (None, None),
         };
+        let said = [("agent", Some(&self.agent)), ("name", name.as_ref())];
+        for (name, text) in said {
+            if text.is_some_and(|text| text.len() > MAX_TEXT) {
+                return Err(ConfigError::Limit { name, must: "256 bytes, at most" });
+            }
+        }
         let token = self.token.as_ref().map_or(0, |token| token.expose().len());
         if self.agent.len() + name.as_ref().map_or(0, String::len) + token > MOST_SAID {
             let (name, must) = ("agent, name and token", "8 KiB together, at most");

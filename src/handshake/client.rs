@@ -4,7 +4,7 @@ use semver::Version;
 
 use super::{
     Agreement, HandshakeError, HandshakeFault, Hold, Peer, Registration, Script, Terms, data,
-    expect, invalid, read,
+    expect, invalid, read, short,
 };
 use crate::close::{CloseCode, Closed, Reason};
 use crate::message::Role;
@@ -63,6 +63,7 @@ impl<T: Transport> Script<'_, T> {
         let text = self.hear(Hello::TYPE).await?;
         let frame = expect(&text, Hello::TYPE)?;
         let hello: Hello = data(&frame, Hello::TYPE)?;
+        short(Hello::TYPE, "version", &hello.version)?;
         let (theirs, negotiated) = self.negotiate(&hello.version)?;
         let dialect = match (self.transport.is_extended(), hello.plugins) {
             (true, _) => Dialect::SEQLINK,

@@ -38,6 +38,9 @@ pub(crate) use server::{Arrival, SessionTerms, cont, invalidate, server};
 /// Longest frame in bytes before `ready`.
 pub(crate) const MAX_FRAME: usize = 16 * 1024;
 
+/// Longest name, agent and version of a peer in bytes: they are kept for as long as its link.
+pub(crate) const MAX_TEXT: usize = 256;
+
 /// Received bytes that are acknowledged ahead of the next heartbeat, whatever the limits.
 const EARLY_BYTES: usize = 16 * 1024;
 
@@ -285,6 +288,14 @@ fn read<'a>(text: &'a Text, expected: &'static str) -> Result<Frame<'a>, Handsha
         return Err(HandshakeError::Closed(closed));
     }
     Ok(frame)
+}
+
+/// Whether the peer's `field` may be kept.
+fn short(expected: &'static str, field: &'static str, text: &str) -> Result<(), HandshakeError> {
+    match text.len() {
+        0..=MAX_TEXT => Ok(()),
+        _ => Err(invalid(expected, HandshakeFault::Long { field, limit: MAX_TEXT })),
+    }
 }
 
 fn expect<'a>(text: &'a Text, kind: &'static str) -> Result<Frame<'a>, HandshakeError> {

@@ -7,7 +7,7 @@ use tokio::time::timeout_at;
 
 use super::{
     Agreement, Authenticate, HandshakeError, HandshakeFault, Hold, Peer, Registration, Script,
-    Terms, data, invalid, read,
+    Terms, data, invalid, read, short,
 };
 use crate::close::Reason;
 use crate::message::Role;
@@ -152,6 +152,9 @@ impl<T: Transport> Script<'_, T> {
             _ => return Err(invalid(REGISTRATION, HandshakeFault::Type)),
         };
         let RegisterControl { token, agent, version } = register;
+        short(REGISTRATION, "name", name.as_deref().unwrap_or_default())?;
+        short(REGISTRATION, "agent", &agent)?;
+        short(REGISTRATION, "version", &version)?;
         let (theirs, negotiated) = self.negotiate(&version)?;
         let peer = Peer { role, id, name, agent, version: theirs };
         if let Some(authenticate) = authenticate {

@@ -55,7 +55,7 @@ impl Master {
                             Err(error) => Err(error.into()),
                         };
                         if let Err(error) = opened {
-                            tracing::info!(%from, %error, "a connection came to no link");
+                            master.inner.refused.add(Some(from), &error);
                         }
                     });
                 }

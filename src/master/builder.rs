@@ -7,6 +7,7 @@ use semver::{Version, VersionReq};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::refused::Refused;
 use super::registry::Registry;
 use super::{Change, Inner, Master, OnChange};
 use crate::error::ConfigError;
@@ -162,6 +163,7 @@ impl MasterBuilder {
             dialect: self.dialect,
             admission: self.admission?,
             sessions: Mutex::default(),
+            refused: Refused::default(),
             registry: Mutex::new(Registry::default()),
             announcing: Mutex::new(()),
             on_change: self.on_change,

@@ -2,6 +2,7 @@
 
 mod accept;
 mod builder;
+mod refused;
 mod registry;
 mod sessions;
 #[cfg(feature = "hyper")]
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use builder::MasterBuilder;
+use refused::Refused;
 use registry::{Membership, Registry};
 use sessions::{Found, Sessions};
 
@@ -58,6 +60,7 @@ struct Inner {
     dialect: Dialect,
     registry: Mutex<Registry>,
     sessions: Mutex<Sessions>,
+    refused: Refused,
     /// Held while a change is made and told, so that changes are told in their order.
     announcing: Mutex<()>,
     on_change: Option<OnChange>,
@@ -298,7 +301,7 @@ impl Master {
         }
         let inner = Arc::clone(&self.inner);
         let ended = tokio::spawn(async move {
-            let Inner { stop, doors, links, .. } = &*inner;
+            let Inner { stop, doors, links, refused, .. } = &*inner;
             links.close();
             links.wait().await;
             stop.cancel();
@@ -306,6 +309,7 @@ impl Master {
             doors.wait().await;
             // Who came in through the door that shut just now.
             links.wait().await;
+            refused.tell();
         });
         // It does not panic, and nobody aborts it but the runtime at its end.
         let _ = ended.await;

@@ -107,10 +107,10 @@ impl Master {
             match upgraded {
                 Ok(stream) => {
                     if let Err(error) = master.attach_socket(TokioIo::new(stream), dialect).await {
-                        tracing::info!(%error, "a connection came to no link");
+                        master.inner.refused.add(None, &error);
                     }
                 }
-                Err(error) => tracing::info!(%error, "an upgrade was not finished"),
+                Err(error) => master.inner.refused.add(None, &error),
             }
         });
         response

@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use super::limits::describe;
 use super::nesting::{MAX_DEPTH, too_deep};
+use crate::printable::Printable;
 
 /// Why some JSON is not of the type that was expected. Values are never quoted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +24,8 @@ impl DecodeError {
 
 impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        // It may name an unknown word.
+        fmt::Display::fmt(&Printable::new(&self.message), f)
     }
 }
 

@@ -4,6 +4,7 @@
 pub mod cutting;
 pub mod dialled;
 pub mod faults;
+pub mod guest;
 pub mod line;
 pub mod raw;
 pub mod recorded;

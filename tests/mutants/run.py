@@ -4,7 +4,8 @@
     tests/mutants/run.py [word ...]     only the mutants whose name has one of the words
 
 Each line of mutants.txt is one bug: a name, the file, the text that goes, the text that comes, and
-the tests that must notice. It works on a copy under target/mutants, so the tree stays as it is.
+the tests that must notice. A bug that shows in a program needs `test -- FILTER`: cargo builds the
+examples only where nothing else is picked. It works on a copy under target/mutants, so the tree stays as it is.
 """
 
 import argparse

@@ -32,9 +32,10 @@ mod tests;
 
 pub use code::{Code, CodeResponse, GameResponse};
 pub use node::{
-    Backup, Commands, Game, Heartbeat, Node, NotifyStopFinish, NotifyStopFinishResponse, PlayGame,
-    PlayGameResponse, PrepareGame, PrepareGameResponse, RegisterNode, RegisterNodeResponse,
-    RequestFrom, Secure, StopGame, StopGameResponse, Storage, StorageTimeout, Streamer,
+    Backup, Commands, Game, Heartbeat, MAX_PACKAGE, MAX_PACKAGES, MAX_TEXT, Node, NotifyStopFinish,
+    NotifyStopFinishResponse, PlayGame, PlayGameResponse, PrepareGame, PrepareGameResponse,
+    RegisterNode, RegisterNodeResponse, RequestFrom, Secure, StopGame, StopGameResponse, Storage,
+    StorageTimeout, Streamer,
 };
 pub use player::{
     CallSlave, CallSlaveResponse, JoinQueue, JoinQueueResponse, LeaveQueue, LeaveQueueResponse,
@@ -42,8 +43,8 @@ pub use player::{
     PlayerUpdate, QueueEntry,
 };
 pub use queue::{
-    Action, Assignment, FinishError, JoinError, LeaveError, Leaving, Outcome, Registration,
-    Settings, StaleLink, WaitingQueue,
+    Action, Assignment, FinishError, JoinError, LeaveError, Leaving, Outcome, RegisterError,
+    Registration, Settings, WaitingQueue,
 };
 
 use crate::message::Entry;

@@ -5,12 +5,19 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::{CodeResponse, GameResponse};
 use crate::message::{Direction, Empty, Request};
 use crate::secret::Secret;
+
+/// Most packages of a node.
+pub const MAX_PACKAGES: usize = 256;
+/// Longest name of a package, in bytes.
+pub const MAX_PACKAGE: usize = 128;
+/// Longest of a node's other texts, in bytes: its name, its versions, its addresses.
+pub const MAX_TEXT: usize = 256;
 
 /// `register_node`: a node tells its master what it is and what it can play. Sent after each new
 /// link, and again when the packages change.
@@ -21,7 +28,9 @@ pub struct RegisterNode {
     pub node: Node,
     /// The program on it that streams the game to the player.
     pub streamer: Streamer,
-    /// The names of the packages that it has.
+    /// The names of the packages that it has: at most [`MAX_PACKAGES`] of [`MAX_PACKAGE`] bytes. A
+    /// longer list is not read.
+    #[serde(deserialize_with = "packages")]
     pub installed_packages: Vec<String>,
 }
 
@@ -34,22 +43,26 @@ impl Request for RegisterNode {
     type Response = RegisterNodeResponse;
 }
 
-/// The machine that a node runs on.
+/// The machine that a node runs on. Its texts have at most [`MAX_TEXT`] bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Node {
     /// The version of the node's software.
+    #[serde(deserialize_with = "text")]
     pub version: String,
     /// The hardware address, six pairs of hex digits with dashes between.
+    #[serde(deserialize_with = "text")]
     pub mac_address: String,
     /// The IP address in the node's own network.
+    #[serde(deserialize_with = "text")]
     pub local_address: String,
 }
 
 /// The program that streams a game to its player.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Streamer {
-    /// Its version.
+    /// Its version; at most [`MAX_TEXT`] bytes.
+    #[serde(deserialize_with = "text")]
     pub version: String,
     /// The TCP port that it listens on.
     pub port: u16,
@@ -251,6 +264,46 @@ impl Request for NotifyStopFinish {
     const NAME: &'static str = "notify_stop_finish";
     const DIRECTION: Direction = Direction::SLAVE_TO_MASTER;
     type Response = NotifyStopFinishResponse;
+}
+
+fn text<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let text = String::deserialize(from)?;
+    if text.len() > MAX_TEXT {
+        return Err(de::Error::custom(format!(
+            "a text of the node is longer than {MAX_TEXT} bytes"
+        )));
+    }
+    Ok(text)
+}
+
+/// Reads no more of a list than may be kept of it.
+fn packages<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    from.deserialize_seq(Packages)
+}
+
+struct Packages;
+
+impl<'de> Visitor<'de> for Packages {
+    type Value = Vec<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of packages")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<String>, A::Error> {
+        let mut packages = Vec::new();
+        while let Some(package) = list.next_element::<String>()? {
+            if packages.len() == MAX_PACKAGES {
+                return Err(de::Error::custom(format!("more than {MAX_PACKAGES} packages")));
+            }
+            if package.len() > MAX_PACKAGE {
+                let fault = format!("a package's name is longer than {MAX_PACKAGE} bytes");
+                return Err(de::Error::custom(fault));
+            }
+            packages.push(package);
+        }
+        Ok(packages)
+    }
 }
 
 /// Reads a struct from an object and from nothing else. A derived reader would quote a text that

@@ -78,13 +78,20 @@ impl Request for LeaveQueue {
 
 /// `list_queue`: asks who waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ListQueue {}
+pub struct ListQueue {
+    /// Only who waits behind this position; left out for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
+}
 
 /// The answer to [`ListQueue`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListQueueResponse {
-    /// All who wait, by position.
+    /// Who waits, by position: the first of those that were asked for, as many as fit an answer.
     pub list: Vec<QueueEntry>,
+    /// Whether there are others behind them; left out when there are none.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub more: bool,
 }
 
 impl Request for ListQueue {
@@ -109,13 +116,21 @@ pub struct QueueEntry {
 
 /// `list_nodes`: asks what the nodes do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ListNodes {}
+pub struct ListNodes {
+    /// Only those with a greater id; left out for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<i64>,
+}
 
 /// The answer to [`ListNodes`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListNodesResponse {
-    /// All nodes that ever registered, by id.
+    /// The nodes that are known, by id: the first of those that were asked for, as many as fit an
+    /// answer.
     pub list: Vec<NodeEntry>,
+    /// Whether there are others behind them; left out when there are none.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub more: bool,
 }
 
 impl Request for ListNodes {
@@ -235,4 +250,9 @@ impl fmt::Debug for CallSlaveResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CallSlaveResponse").field("data", &Unshown(&self.data)).finish()
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's own form")]
+fn is_false(value: &bool) -> bool {
+    !value
 }

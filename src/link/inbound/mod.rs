@@ -23,6 +23,7 @@ use super::refusal::{MAX_ERROR, error_response, panicked};
 use super::state::LinkState;
 use crate::close::{CloseCode, Closed};
 use crate::error::{DecodeError, RemoteError, RequestError};
+use crate::printable::Printable;
 use crate::session::{Receiving, Taken};
 use crate::transport::Incoming;
 use crate::wire::{
@@ -230,7 +231,7 @@ impl Inbound {
             Parse::Full => match Response::read(frame.data) {
                 Ok(response) => (response.seq, response.error()),
                 Err(error) => {
-                    tracing::debug!(kind = ?frame.kind, %error, "ignored a response to nothing");
+                    tracing::debug!(kind = ?Printable::new(&frame.kind), %error, "ignored a response to nothing");
                     self.outlet.ignore_response();
                     return Ok(());
                 }
@@ -275,7 +276,8 @@ impl Inbound {
             }
             Err(Unhandled::Refused(error)) => error,
         };
-        tracing::debug!(name, error, "answered a request with an error");
+        let text = Printable::new(&error);
+        tracing::debug!(name = ?Printable::new(name), error = ?text, "answered with an error");
         self.refuse(name, seq, &error);
         Ok(Ok(()))
     }

@@ -13,6 +13,7 @@ use crate::error::{ConfigError, DecodeError};
 use crate::handshake::Peer;
 use crate::link::outbound::Handle;
 use crate::message::{Direction, Role};
+use crate::printable::Printable;
 use crate::wire::check_name;
 
 /// A message for its handler.
@@ -115,15 +116,16 @@ impl Routes {
 
     /// An event came that nobody handles: warns of it, once for each name.
     pub(super) fn warn_of_event(&self, name: &str, from: &Peer) {
-        let from = from.role;
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
-        if warned.len() >= MOST_WARNED || !warned.insert(name.into()) {
-            tracing::debug!(name = ?name, %from, "ignored an event");
+        let known = warned.len() >= MOST_WARNED || !warned.insert(name.into());
+        let (from, name) = (from.role, Printable::new(name));
+        if known {
+            tracing::debug!(?name, %from, "ignored an event");
             return;
         }
         let last = warned.len() == MOST_WARNED;
         drop(warned);
-        tracing::warn!(name = ?name, %from, "ignored an event: no handler takes it from this side");
+        tracing::warn!(?name, %from, "ignored an event: no handler takes it from this side");
         if last {
             tracing::warn!("further names of ignored events are not warned of");
         }

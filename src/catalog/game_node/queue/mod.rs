@@ -9,8 +9,8 @@ mod terms;
 mod tests;
 
 pub use terms::{
-    Action, Assignment, FinishError, JoinError, LeaveError, Leaving, Outcome, Registration,
-    Settings, StaleLink,
+    Action, Assignment, FinishError, JoinError, LeaveError, Leaving, Outcome, RegisterError,
+    Registration, Settings,
 };
 
 use std::collections::{BTreeMap, VecDeque};
@@ -80,6 +80,13 @@ use roster::{Node, Presence, Roster, State};
 /// - A node that does not finish stopping gets nobody. It is told again each
 ///   [`Settings::stop_timeout`]; the first time that runs out, its player fails and is free to join
 ///   again.
+///
+/// # What is kept
+///
+/// At most [`Settings::most_waiting`] players and [`Settings::node_memory`] bytes of nodes. A node
+/// that is away is remembered for [`Settings::forget_after`], and forgotten earlier when more than
+/// [`Settings::most_away`] are away or one that registers needs the room. A node that was forgotten
+/// is a new one when it comes back: nobody tells it to stop what it may still run.
 ///
 /// # Cost
 ///
@@ -214,7 +221,7 @@ impl WaitingQueue {
 
     /// When to call [`handle_timeout`](Self::handle_timeout); `None` for not at all.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.roster.next_deadline()
+        self.roster.next_deadline(self.settings.forget_after)
     }
 
     /// How far a player is; `None` without a place.
@@ -239,18 +246,34 @@ impl WaitingQueue {
 
     /// All who wait, by position.
     pub fn waiting(&self, now: Instant) -> Vec<QueueEntry> {
-        let entry = |(position, waiting): (u64, &Waiting)| QueueEntry {
+        self.waiting_after(now, 0).collect()
+    }
+
+    /// Those who wait behind the position `after`, by position. Costs a step for each before them.
+    pub fn waiting_after(&self, now: Instant, after: u64) -> impl Iterator<Item = QueueEntry> + '_ {
+        let entry = move |(position, waiting): (u64, &Waiting)| QueueEntry {
             user_id: waiting.user,
             game_id: waiting.game,
             position,
             waited_ms: milliseconds(now.saturating_duration_since(waiting.since)),
         };
-        (1..).zip(self.line.iter()).map(entry).collect()
+        let skipped = usize::try_from(after).unwrap_or(usize::MAX);
+        (1..).zip(self.line.iter()).skip(skipped).map(entry)
     }
 
-    /// All nodes that ever registered, by id.
+    /// All nodes that are known, by id.
     pub fn nodes(&self) -> Vec<NodeEntry> {
-        self.roster.entries()
+        self.nodes_after(None).collect()
+    }
+
+    /// Those whose id is above `after`, by id. Each is made as it is taken.
+    pub fn nodes_after(&self, after: Option<i64>) -> impl Iterator<Item = NodeEntry> + '_ {
+        self.roster.entries_after(after)
+    }
+
+    /// The node with this id.
+    pub fn node(&self, id: i64) -> Option<NodeEntry> {
+        self.roster.get(id).map(|node| node.entry(id))
     }
 }
 

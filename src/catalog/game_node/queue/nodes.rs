@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use super::roster::{Node, Presence, State};
-use super::{Action, Assignment, FinishError, Outcome, Registration, StaleLink, WaitingQueue};
+use super::{
+    Action, Assignment, FinishError, Outcome, RegisterError, Registration, Settings, WaitingQueue,
+};
 use crate::catalog::game_node::{Code, PlayerStatus};
 
 impl WaitingQueue {
@@ -12,34 +14,37 @@ impl WaitingQueue {
     ///
     /// # Errors
     ///
-    /// The link is known to be lost, or older than the node's present one. Nothing changed.
+    /// See [`RegisterError`]. Nothing changed.
     pub fn handle_registered(
         &mut self,
         now: Instant,
         registration: Registration,
-    ) -> Result<(), StaleLink> {
+    ) -> Result<(), RegisterError> {
+        registration.check()?;
         let Registration { node, link, name, installed_packages } = registration;
         if let Some(known) = self.roster.get(node) {
             let connected = known.state().is_some();
             if link < known.link || (link == known.link && !connected) {
-                return Err(StaleLink { node, link });
-            }
-            if link > known.link {
-                self.handle_lost(now, node, known.link);
+                return Err(RegisterError::StaleLink { node, link });
             }
         }
         let games = self.games_of(&installed_packages);
-        let (presence, failures) = match self.roster.get(node) {
-            Some(known) => (known.presence, known.failures),
-            None => (Presence::Lost(None), 0),
-        };
-        self.roster
-            .insert(node, Node { link, name, installed_packages, games, presence, failures });
+        let presence = Presence::Lost { since: now, left: None };
+        let mut new = Node { link, name, installed_packages, games, presence, failures: 0 };
+        self.make_room(node, new.bytes())?;
+        if let Some(older) = self.roster.get(node).map(|known| known.link).filter(|it| *it < link) {
+            self.lose(now, node, older);
+        }
+        if let Some(known) = self.roster.get(node) {
+            (new.presence, new.failures) = (known.presence, known.failures);
+        }
+        let presence = new.presence;
+        self.roster.insert(node, new);
         match presence {
-            Presence::Lost(None) | Presence::Connected(State::Resting { .. }) => {
+            Presence::Lost { left: None, .. } | Presence::Connected(State::Resting { .. }) => {
                 self.free_at_once(node);
             }
-            Presence::Lost(Some(left)) => {
+            Presence::Lost { left: Some(left), .. } => {
                 // A new number: the answer to a stop on the link before says nothing about this one.
                 let assignment = Assignment { number: self.tick(), link, ..left };
                 self.send_stop(now, assignment, State::Clearing);
@@ -50,8 +55,28 @@ impl WaitingQueue {
         Ok(())
     }
 
+    /// Forgets others that are away until `node` may take `bytes`, if that helps.
+    fn make_room(&mut self, node: i64, bytes: usize) -> Result<(), RegisterError> {
+        let limit = self.settings.node_memory;
+        let others = self.roster.bytes_without(node);
+        if others + bytes <= limit {
+            return Ok(());
+        }
+        let taken = others - self.roster.away_bytes_without(node);
+        if taken + bytes > limit {
+            return Err(RegisterError::Full { taken, bytes, limit });
+        }
+        while self.roster.bytes_without(node) + bytes > limit && self.roster.forget_first(node) {}
+        Ok(())
+    }
+
     /// A node's link ended. Does nothing when the node has a later one or was lost already.
     pub fn handle_lost(&mut self, now: Instant, node: i64, link: u64) {
+        self.lose(now, node, link);
+        self.forget_away(now);
+    }
+
+    fn lose(&mut self, now: Instant, node: i64, link: u64) {
         let Some(known) = self.roster.get(node).filter(|known| known.link == link) else { return };
         let Some(state) = known.state() else { return };
         let left_running = match state {
@@ -66,7 +91,7 @@ impl WaitingQueue {
             | State::Stopping(assignment, _)
             | State::Clearing(assignment, _) => Some(assignment),
         };
-        self.roster.set(node, Presence::Lost(left_running));
+        self.roster.set(node, Presence::Lost { since: now, left: left_running });
         let reason = || format!("node {node} was lost");
         match state {
             State::Preparing(assignment)
@@ -82,6 +107,11 @@ impl WaitingQueue {
             | State::Draining(_)
             | State::Clearing(..) => {}
         }
+    }
+
+    fn forget_away(&mut self, now: Instant) {
+        let Settings { forget_after, most_away, .. } = self.settings;
+        self.roster.forget_away(now, forget_after, most_away);
     }
 
     /// How an [`Action::Prepare`] ended. Does nothing when the node has another assignment by now.
@@ -188,6 +218,7 @@ impl WaitingQueue {
     /// The time that [`poll_timeout`](Self::poll_timeout) named has come. Calling it early does no
     /// harm.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.forget_away(now);
         for (node, state) in self.roster.due(now) {
             match state {
                 State::Resting { .. } => self.free_at_once(node),

@@ -1,6 +1,7 @@
 //! The nodes and what each of them does.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use super::{Assignment, Settings};
@@ -23,8 +24,11 @@ pub(super) struct Node {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Presence {
     Connected(State),
-    /// The link is gone, and the node may still run this game.
-    Lost(Option<Assignment>),
+    /// The link is gone since then, and the node may still run this game.
+    Lost {
+        since: Instant,
+        left: Option<Assignment>,
+    },
 }
 
 /// What a connected node does.
@@ -110,8 +114,14 @@ impl Node {
     pub(super) fn state(&self) -> Option<State> {
         match self.presence {
             Presence::Connected(state) => Some(state),
-            Presence::Lost(_) => None,
+            Presence::Lost { .. } => None,
         }
+    }
+
+    /// What it takes of the memory for nodes, see [`Settings::node_memory`].
+    pub(super) fn bytes(&self) -> usize {
+        let packages = self.installed_packages.iter().map(|package| 32 + package.len());
+        256 + self.name.len() + packages.sum::<usize>()
     }
 
     /// How long it gets nobody after so many bad answers; doubles with each.
@@ -125,7 +135,7 @@ impl Node {
         }
     }
 
-    fn entry(&self, id: i64) -> NodeEntry {
+    pub(super) fn entry(&self, id: i64) -> NodeEntry {
         let state = self.state();
         let assignment = state.and_then(|state| state.assignment());
         let vacant = matches!(state, Some(State::Draining(_) | State::Clearing(..)));
@@ -143,18 +153,60 @@ impl Node {
     }
 }
 
-/// All nodes, with the idle ones and the deadlines at hand.
+/// All nodes, with the idle ones, the deadlines and those that are away at hand.
 #[derive(Debug, Default)]
 pub(super) struct Roster {
     nodes: BTreeMap<i64, Node>,
     idle: BTreeSet<(u64, i64)>,
     deadlines: BTreeSet<(Instant, i64)>,
+    /// Those that were lost, the first one first.
+    away: BTreeSet<(Instant, i64)>,
+    /// What all nodes take.
+    bytes: usize,
 }
 
 impl Roster {
     /// Adds a node that is not connected yet, or replaces one without changing its presence.
     pub(super) fn insert(&mut self, id: i64, node: Node) {
-        self.nodes.insert(id, node);
+        let presence = node.presence;
+        self.bytes += node.bytes();
+        if let Some(before) = self.nodes.insert(id, node) {
+            self.bytes -= before.bytes();
+        }
+        self.set(id, presence);
+    }
+
+    /// What the nodes but `id` take.
+    pub(super) fn bytes_without(&self, id: i64) -> usize {
+        self.bytes - self.get(id).map_or(0, Node::bytes)
+    }
+
+    /// What those of them take that are away.
+    pub(super) fn away_bytes_without(&self, id: i64) -> usize {
+        let others = self.away.iter().filter(|(_, away)| *away != id);
+        others.filter_map(|(_, away)| self.get(*away)).map(Node::bytes).sum()
+    }
+
+    /// Forgets the node but `kept` that is away the longest; says whether there was one.
+    pub(super) fn forget_first(&mut self, kept: i64) -> bool {
+        let first = self.away.iter().map(|(_, id)| *id).find(|id| *id != kept);
+        first.is_some_and(|id| self.forget(id))
+    }
+
+    /// Forgets those that are away since `until` or longer, and the longest of more than `most`.
+    pub(super) fn forget_away(&mut self, now: Instant, after: Duration, most: usize) {
+        while let Some((since, id)) = self.away.first().copied()
+            && (self.away.len() > most || since + after <= now)
+        {
+            self.forget(id);
+        }
+    }
+
+    fn forget(&mut self, id: i64) -> bool {
+        let Some(node) = self.nodes.remove(&id) else { return false };
+        self.bytes -= node.bytes();
+        self.unindex(id, node.presence);
+        true
     }
 
     pub(super) fn get(&self, id: i64) -> Option<&Node> {
@@ -169,20 +221,34 @@ impl Roster {
     pub(super) fn set(&mut self, id: i64, presence: Presence) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let before = std::mem::replace(&mut node.presence, presence);
-        if let Presence::Connected(state) = before {
-            if let State::Idle { since } = state {
-                self.idle.remove(&(since, id));
+        self.unindex(id, before);
+        match presence {
+            Presence::Lost { since, .. } => {
+                self.away.insert((since, id));
             }
-            if let Some(deadline) = state.deadline() {
-                self.deadlines.remove(&(deadline, id));
+            Presence::Connected(state) => {
+                if let State::Idle { since } = state {
+                    self.idle.insert((since, id));
+                }
+                if let Some(deadline) = state.deadline() {
+                    self.deadlines.insert((deadline, id));
+                }
             }
         }
-        if let Presence::Connected(state) = presence {
-            if let State::Idle { since } = state {
-                self.idle.insert((since, id));
+    }
+
+    fn unindex(&mut self, id: i64, presence: Presence) {
+        match presence {
+            Presence::Lost { since, .. } => {
+                self.away.remove(&(since, id));
             }
-            if let Some(deadline) = state.deadline() {
-                self.deadlines.insert((deadline, id));
+            Presence::Connected(state) => {
+                if let State::Idle { since } = state {
+                    self.idle.remove(&(since, id));
+                }
+                if let Some(deadline) = state.deadline() {
+                    self.deadlines.remove(&(deadline, id));
+                }
             }
         }
     }
@@ -200,8 +266,11 @@ impl Roster {
         self.idle.iter().map(|(_, id)| *id).find(has)
     }
 
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.deadlines.first().map(|(deadline, _)| *deadline)
+    /// When the next node has something to do, or is to be forgotten `after` it was lost.
+    pub(super) fn next_deadline(&self, after: Duration) -> Option<Instant> {
+        let deadline = self.deadlines.first().map(|(deadline, _)| *deadline);
+        let forgotten = self.away.first().map(|(since, _)| *since + after);
+        deadline.into_iter().chain(forgotten).min()
     }
 
     /// The nodes whose deadlines have come.
@@ -210,7 +279,9 @@ impl Roster {
         due.filter_map(|(_, id)| Some((*id, self.get(*id)?.state()?))).collect()
     }
 
-    pub(super) fn entries(&self) -> Vec<NodeEntry> {
-        self.nodes.iter().map(|(id, node)| node.entry(*id)).collect()
+    /// Those with an id above `after`, by id.
+    pub(super) fn entries_after(&self, after: Option<i64>) -> impl Iterator<Item = NodeEntry> + '_ {
+        let above = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        self.nodes.range(above).map(|(id, node)| node.entry(*id))
     }
 }

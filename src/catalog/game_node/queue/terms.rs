@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::catalog::game_node::{Code, GameResponse, PlayerUpdate, RequestFrom};
+use crate::catalog::game_node::{
+    Code, GameResponse, MAX_PACKAGE, MAX_PACKAGES, MAX_TEXT, PlayerUpdate, RequestFrom,
+};
 
 /// Times and limits of a waiting queue. Times are at most a day.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +21,15 @@ pub struct Settings {
     pub longest_rest: Duration,
     /// Most players that wait: 100,000. More are refused.
     pub most_waiting: usize,
+    /// Most bytes that nodes may take together, those that are away included: 16 MiB. A node takes
+    /// 256, the length of its name, and for each package 32 and the length of its name. Those that
+    /// are away the longest make room for one that registers; when there is none, it is refused.
+    pub node_memory: usize,
+    /// Most nodes that are remembered while they are away: 1,000. The one that is away the longest
+    /// goes first.
+    pub most_away: usize,
+    /// How long a node is remembered while it is away: an hour.
+    pub forget_after: Duration,
 }
 
 impl Default for Settings {
@@ -28,6 +39,9 @@ impl Default for Settings {
             rest: Duration::from_secs(1),
             longest_rest: Duration::from_secs(30),
             most_waiting: 100_000,
+            node_memory: 16 * 1024 * 1024,
+            most_away: 1_000,
+            forget_after: Duration::from_secs(60 * 60),
         }
     }
 }
@@ -40,7 +54,8 @@ impl Settings {
             stop_timeout: self.stop_timeout.clamp(Duration::from_millis(1), DAY),
             rest: self.rest.min(DAY),
             longest_rest: self.longest_rest.min(DAY),
-            most_waiting: self.most_waiting,
+            forget_after: self.forget_after.min(DAY),
+            ..self
         }
     }
 }
@@ -52,10 +67,23 @@ pub struct Registration {
     pub node: i64,
     /// Tells the node's links apart: any number, as long as a later link has a greater one.
     pub link: u64,
-    /// The node's name.
+    /// The node's name; at most [`MAX_TEXT`] bytes.
     pub name: String,
-    /// The packages that it has.
+    /// The packages that it has; at most [`MAX_PACKAGES`] of [`MAX_PACKAGE`] bytes each.
     pub installed_packages: Vec<String>,
+}
+
+impl Registration {
+    pub(super) fn check(&self) -> Result<(), RegisterError> {
+        let (count, bytes) = (self.installed_packages.len(), self.name.len());
+        let longest = self.installed_packages.iter().map(String::len).max().unwrap_or(0);
+        match () {
+            () if count > MAX_PACKAGES => Err(RegisterError::Packages { count }),
+            () if longest > MAX_PACKAGE => Err(RegisterError::Package { bytes: longest }),
+            () if bytes > MAX_TEXT => Err(RegisterError::Name { bytes }),
+            () => Ok(()),
+        }
+    }
 }
 
 /// A node that is to play a game for a player.
@@ -222,12 +250,55 @@ pub struct FinishError {
     pub game: i64,
 }
 
-/// A registration came from a link that is lost or was followed by another.
+/// Why a node is not registered. Answer it with the text and the [`code`](Self::code).
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("node {node} registered on a link that is not its present one")]
-pub struct StaleLink {
-    /// The node.
-    pub node: i64,
-    /// The link's number.
-    pub link: u64,
+#[non_exhaustive]
+pub enum RegisterError {
+    /// It registered on a link that is lost or was followed by another.
+    #[error("node {node} registered on a link that is not its present one")]
+    StaleLink {
+        /// The node.
+        node: i64,
+        /// The link's number.
+        link: u64,
+    },
+    /// It has too many packages: let it leave some out.
+    #[error("{count} packages, the limit is {MAX_PACKAGES}")]
+    Packages {
+        /// How many.
+        count: usize,
+    },
+    /// A package has too long a name.
+    #[error("a package's name has {bytes} bytes, the limit is {MAX_PACKAGE}")]
+    Package {
+        /// How long it is.
+        bytes: usize,
+    },
+    /// The node has too long a name.
+    #[error("the node's name has {bytes} bytes, the limit is {MAX_TEXT}")]
+    Name {
+        /// How long it is.
+        bytes: usize,
+    },
+    /// The nodes that are here take all the memory that nodes may take: try again later.
+    #[error("the nodes take {taken} bytes already, this one {bytes} more, the limit is {limit}")]
+    Full {
+        /// What the others take.
+        taken: usize,
+        /// What this one would.
+        bytes: usize,
+        /// [`Settings::node_memory`].
+        limit: usize,
+    },
+}
+
+impl RegisterError {
+    /// The code for the node: 409 for a stale link, 400 for what it must change, 503 for no room.
+    pub const fn code(&self) -> Code {
+        match self {
+            Self::StaleLink { .. } => Code::CONFLICT,
+            Self::Packages { .. } | Self::Package { .. } | Self::Name { .. } => Code::BAD_REQUEST,
+            Self::Full { .. } => Code::UNAVAILABLE,
+        }
+    }
 }

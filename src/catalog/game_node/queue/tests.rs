@@ -366,7 +366,7 @@ fn only_the_present_link_of_a_node_counts() {
     };
     assert_eq!(
         hall.queue.handle_registered(hall.now, late(1)),
-        Err(StaleLink { node: 7, link: 1 })
+        Err(RegisterError::StaleLink { node: 7, link: 1 })
     );
     assert_eq!(hall.lose(7, 1), [""; 0]);
     assert_eq!(hall.register(7, 2, &["golf"]), [""; 0], "the same link: the game goes on");
@@ -377,7 +377,7 @@ fn only_the_present_link_of_a_node_counts() {
     hall.lose(7, 3);
     assert_eq!(
         hall.queue.handle_registered(hall.now, late(3)),
-        Err(StaleLink { node: 7, link: 3 })
+        Err(RegisterError::StaleLink { node: 7, link: 3 })
     );
     assert_eq!(hall.queue.nodes()[0].name, "node-7");
 }
@@ -499,6 +499,9 @@ fn extreme_settings_do_not_panic_or_spin() {
         rest: Duration::MAX,
         longest_rest: Duration::MAX,
         most_waiting: usize::MAX,
+        node_memory: usize::MAX,
+        most_away: usize::MAX,
+        forget_after: Duration::MAX,
     };
     let mut hall = Hall::new(most);
     hall.register(7, 1, &["chess"]);
@@ -508,6 +511,8 @@ fn extreme_settings_do_not_panic_or_spin() {
         hall.register(7, 1, &["chess"]);
         hall.join(1, CHESS);
     }
+    hall.lose(7, 1);
+    assert!(hall.queue.poll_timeout().is_some());
     let mut hall = Hall::new(Settings { stop_timeout: Duration::ZERO, ..Settings::default() });
     hall.register(7, 1, &["chess"]);
     hall.play(7, 1, CHESS);
