@@ -28,9 +28,9 @@ impl<S> Metered<S> {
         Self { stream, traffic, frames, allowance: None, exceeded: false }
     }
 
-    /// Whether all frames received so far are this many whole messages and control frames.
-    pub(super) fn are_messages(&self, messages: u64) -> bool {
-        self.frames.are_messages(messages)
+    /// Whether all that was received is whole messages and control frames.
+    pub(super) fn is_between_messages(&self) -> bool {
+        self.frames.are_whole()
     }
 
     /// These bytes were received, by this one or before it was there to count them.

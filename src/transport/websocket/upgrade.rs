@@ -20,7 +20,6 @@ use tokio_tungstenite::tungstenite::{self, Error, client::IntoClientRequest as _
 
 use super::address::Address;
 use super::admission::Admission;
-use super::pace::SMALLEST;
 use super::recorded::Recorded;
 use super::{Stream, WebSocket, config};
 use crate::error::AcceptError;
@@ -313,7 +312,7 @@ pub(crate) async fn connect<S: Stream>(
     if sessions {
         request.headers_mut().insert(HEADER, HEADER_VALUE);
     }
-    let config = config(max_frame, SMALLEST);
+    let config = config(max_frame);
     let stream = Recorded::new(stream);
     match tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await {
         Ok((socket, response)) => {
