@@ -5,15 +5,12 @@ mod address;
 mod admission;
 mod frames;
 mod metered;
-mod polled;
-mod recorded;
 #[cfg(test)]
 mod tests;
 mod upgrade;
 
 use std::fmt;
 use std::io;
-use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
@@ -30,8 +27,7 @@ use crate::error::{AcceptError, WebSocketFault};
 use crate::wire::{Dialect, Text};
 pub(crate) use address::Address;
 pub(crate) use admission::Admission;
-use metered::Metered;
-use polled::{Polled, pending};
+use metered::{Metered, pending};
 #[cfg(feature = "hyper")]
 pub(crate) use upgrade::switch;
 pub(crate) use upgrade::{UpgradeError, accept, connect, dial, listen};
@@ -56,8 +52,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 
 /// A WebSocket over the byte stream `S`.
 ///
-/// It polls the WebSocket library's protocol itself. Their own stream registers two wakers for each
-/// message, so that two tasks may share it; a link has one.
+/// It polls the WebSocket library's protocol itself, and not the stream that goes with it.
 pub struct WebSocket<S> {
     stream: Metered<S>,
     /// The frames, and what is read and to be written.
@@ -175,11 +170,11 @@ impl<S: Stream> WebSocket<S> {
     }
 
     fn read(&mut self, cx: &mut Context<'_>) -> Poll<tungstenite::Result<Message>> {
-        pending(self.protocol.read(&mut Polled { stream: &mut self.stream, cx }))
+        pending(self.protocol.read(&mut self.stream.polled(cx)))
     }
 
     fn flush(&mut self, cx: &mut Context<'_>) -> Poll<tungstenite::Result<()>> {
-        let flushed = pending(self.protocol.flush(&mut Polled { stream: &mut self.stream, cx }));
+        let flushed = pending(self.protocol.flush(&mut self.stream.polled(cx)));
         if flushed.is_ready() {
             (self.has_room, self.unflushed) = (true, 0);
         }
@@ -285,7 +280,7 @@ impl<S: Stream> Transport for WebSocket<S> {
         }
         // Nobody is woken: whoever sends asks for room or flushes next.
         let cx = &mut Context::from_waker(Waker::noop());
-        let stream = &mut Polled { stream: &mut self.stream, cx };
+        let stream = &mut self.stream.polled(cx);
         match pending(self.protocol.write(stream, to_message(message))) {
             Poll::Ready(written) => written.map_err(write_fault),
             Poll::Pending => {
@@ -304,7 +299,7 @@ impl<S: Stream> Transport for WebSocket<S> {
         }
         if !self.protocol.can_write() && self.reading == Reading::Discarding {
             // The peer's own close frame would go unread: the end of our side asks for its end.
-            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+            ready!(self.stream.poll_shutdown(cx))?;
         }
         Poll::Ready(Ok(()))
     }

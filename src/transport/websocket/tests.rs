@@ -31,6 +31,29 @@ async fn a_socket_that_takes_nothing_is_not_ready() {
     }
 }
 
+/// The limit before `ready` holds for all bytes together: whole messages, parts of one, pings.
+#[tokio::test]
+async fn an_allowance_is_for_all_that_comes() {
+    for first in [0x81, 0x00, 0x89] {
+        let (stream, mut peer) = tokio::io::duplex(64 * 1024);
+        let mut socket = WebSocket::upgraded(stream, 1 << 20);
+        socket.set_limit(1000);
+        if first == 0 {
+            peer.write_all(&text(0x01, 0)).await.unwrap();
+        }
+        let (mut taken, mut fault) = (0, None);
+        while fault.is_none() && taken < 5000 {
+            let frame = if first == 0x89 { ping(100) } else { text(first, 300) };
+            peer.write_all(&frame).await.unwrap();
+            taken += frame.len();
+            let looked = poll_fn(|cx| socket.poll_receive(cx)).now_or_never();
+            fault = looked.and_then(Result::err);
+        }
+        assert!(matches!(fault, Some(TransportError::TooLong { limit: 1000 })), "{fault:?}");
+        assert!((1000..2000).contains(&taken), "after {taken} bytes of {first:x}");
+    }
+}
+
 /// A look that finds nothing, behind a heartbeat; whether the buffers are those of a new protocol.
 fn rest(socket: &mut WebSocket<DuplexStream>) -> bool {
     socket.rest();
@@ -49,6 +72,11 @@ async fn hear(socket: &mut WebSocket<DuplexStream>) -> usize {
 fn text(first: u8, length: usize) -> Vec<u8> {
     let head = u16::try_from(length).unwrap().to_be_bytes();
     [&[first, 0xfe, head[0], head[1], 0, 0, 0, 0][..], &vec![b'x'; length]].concat()
+}
+
+/// The same for a ping.
+fn ping(length: u8) -> Vec<u8> {
+    [&[0x89, 0x80 | length, 0, 0, 0, 0][..], &vec![b'x'; length.into()]].concat()
 }
 
 /// The protocol is made anew at a heartbeat, when it has carried something large and holds nothing.
