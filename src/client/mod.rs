@@ -2,6 +2,7 @@
 
 mod backoff;
 mod builder;
+mod dial;
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 use backoff::Backoff;
 pub use backoff::Reconnect;
 pub use builder::ClientBuilder;
-use builder::{Dialer, Dialled};
+use dial::{Dialer, Dialled};
 
 use crate::close::{CloseCode, Closed, ClosedBy, Reason};
 use crate::error::ConnectError;
@@ -186,7 +187,7 @@ impl Client {
 
     fn start(dialer: Dialer, reconnect: Reconnect) -> Self {
         let (sender, state) = watch::channel(State::Connecting);
-        let stop = Stop { token: dialer.stop().clone(), reason: Arc::default() };
+        let stop = Stop { token: dialer.stop.clone(), reason: Arc::default() };
         let task =
             Task { dialer, backoff: Backoff::new(reconnect), state: sender, stop: stop.clone() };
         tokio::spawn(task.run());
@@ -211,7 +212,7 @@ impl Task {
             let failure = loop {
                 match next {
                     Ok(Dialled::Fresh(transport, agreement)) => {
-                        let driver = self.dialer.link(transport, *agreement);
+                        let driver = self.dialer.registrant.link(transport, *agreement);
                         match self.hold(driver).await {
                             End::Final(error) => break Err(error),
                             End::Lost(failure) => break Ok(failure),
