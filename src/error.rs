@@ -317,6 +317,10 @@ pub enum ConnectError {
         /// The operating system's word.
         error: Arc<io::Error>,
     },
+    /// The application's own dialling failed, or took too long:
+    /// [`ClientBuilder::connect_by`](crate::ClientBuilder::connect_by).
+    #[error("cannot dial the master: {0}")]
+    Dial(Arc<io::Error>),
     /// The server at the address refuses the WebSocket; most often the path is wrong, or with 403
     /// the name by which the address calls the master.
     #[error("the server at {address} answers the upgrade with HTTP {status}; {}", hint(*status))]

@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use common::raw::{CLOSE, PING, PONG, Raw};
 use common::*;
 use futures::future::join_all;
 use semver::{Version, VersionReq};
+use seqlink::transport::memory::Memory;
 use seqlink::{
     Change, Client, ClientBuilder, ConfigError, ConnectError, Control, Ctx, Empty, Event, Master,
     MasterBuilder, Reconnect, Registration, Request, Role, Router, Slave,
@@ -540,6 +542,25 @@ async fn a_connection_that_never_comes_about_is_unreachable() {
     let error = client.unwrap_err();
     assert!(matches!(error, ConnectError::Unreachable { .. }), "{error:?}");
     assert!(error.to_string().ends_with("no answer within 400ms"), "{error}");
+}
+
+/// An application that dials itself is told of its own failure, and of no address that it never gave.
+#[tokio::test(start_paused = true)]
+async fn what_an_application_dials_itself_fails_without_an_address() {
+    let refused = async || {
+        let error = io::Error::new(io::ErrorKind::ConnectionRefused, "the tunnel is shut");
+        Err::<Memory, _>(error)
+    };
+    let client = slave().url("ws://unused/").reconnect(Reconnect::never());
+    let error = client.connect_by(refused).await.unwrap_err();
+    assert!(matches!(error, ConnectError::Dial(_)) && !error.is_final(), "{error:?}");
+    assert_eq!(error.to_string(), "cannot dial the master: the tunnel is shut");
+
+    let client = slave().reconnect(Reconnect::never());
+    let error = soon(client.connect_by(std::future::pending::<io::Result<Memory>>)).await;
+    let error = error.unwrap_err();
+    assert!(matches!(error, ConnectError::Dial(_)), "{error:?}");
+    assert_eq!(error.to_string(), "cannot dial the master: no answer within 5s");
 }
 
 /// A server that takes the connection and says nothing was reached, and is slow.

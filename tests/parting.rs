@@ -9,6 +9,7 @@ use common::raw::Raw;
 use common::scripted::Scripted;
 use common::world::{Ticks, World, counting};
 use common::*;
+use futures::FutureExt as _;
 use futures::future::join_all;
 use seqlink::transport::memory;
 use seqlink::{
@@ -62,6 +63,21 @@ async fn a_client_that_is_closed_finishes_first() {
     assert_eq!((closed.by, closed.reason.as_str()), (ClosedBy::Remote, "Slave Shutdown"));
     assert!(world.master.slave(7).is_none());
     assert_eq!((ours.pending(), theirs.pending()), (0, 0));
+}
+
+/// The end needs nobody who waits for it, and is as graceful.
+#[tokio::test(start_paused = true)]
+async fn a_client_whose_close_is_given_up_stops_all_the_same() {
+    let up = Ticks::default();
+    let world = world(&up).await;
+    let client = world.connect(slave().router(router())).await;
+    let (ours, theirs) = (client.link().await.unwrap(), world.master.slave(7).unwrap());
+    let asked = started(sleeping(&ours, 3000)).await;
+    assert!(client.close("quit").now_or_never().is_none());
+    asked.await.unwrap().unwrap();
+    assert!(soon(client.stopped()).await.error().is_none());
+    assert_eq!(soon(theirs.closed()).await.reason.as_str(), "quit");
+    assert_eq!(world.dials(), 1);
 }
 
 /// In plain nobody is asked, and what was begun comes to its end all the same.

@@ -4,19 +4,18 @@ use std::io;
 use std::sync::Arc;
 
 use futures::FutureExt as _;
-use futures::future::BoxFuture;
 use semver::{Version, VersionReq};
-use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use super::dial::{Dial, Dialer, Dialled, Registrant};
 use super::{Client, Reconnect};
 use crate::error::{ConfigError, ConnectError, HandshakeError, TransportError};
-use crate::handshake::{self, Agreement, Hold, MAX_TEXT, Peer, Registered, Registration, Terms};
-use crate::link::{Config, Driver, Link, Resumption, Router, Routes, Unrecoverable};
+use crate::handshake::{MAX_TEXT, Peer, Registration};
+use crate::link::{Config, Link, Router, Routes, Unrecoverable};
 use crate::message::Role;
 use crate::secret::Secret;
 use crate::transport::Transport;
-use crate::transport::websocket::{self, Address, UpgradeError};
+use crate::transport::websocket::Address;
 use crate::version::Versions;
 
 /// Most bytes that a client says of itself; they must fit a handshake frame.
@@ -153,25 +152,26 @@ impl ClientBuilder {
     ///
     /// Dropped before it is ready, the client stops.
     pub async fn connect(self) -> Result<Client, ConnectError> {
-        let reconnect = self.reconnect.clone();
-        let dialer = self.into_dialer(None)?;
-        Self::first_link(dialer, reconnect).await
+        let url = self.url.as_deref().ok_or(ConfigError::MissingUrl)?;
+        let address = Address::parse(url)
+            .map_err(|fault| ConfigError::Url { url: without_userinfo(url).into(), fault })?;
+        self.first_link(Dial::Url(address)).await
     }
 
     /// Registers over a transport that is already there, once: for tests with
-    /// [`memory`](crate::transport::memory), and for sockets that the application dials itself.
+    /// [`memory`](crate::transport::memory), and for sockets that the application dials itself. No
+    /// [`url`](Self::url) is needed.
     ///
     /// # Errors
     ///
     /// Why there is no link; the peer has been told.
-    pub async fn attach(mut self, transport: impl Transport) -> Result<Link, ConnectError> {
-        self.url.get_or_insert_with(|| String::from("ws://attached/"));
-        let dialer = self.into_dialer(None)?;
-        let deadline = dialer.config.handshake_deadline();
-        let stop = dialer.stop.clone();
-        match dialer.register(Box::new(transport), deadline, None, stop).await? {
+    pub async fn attach(self, transport: impl Transport) -> Result<Link, ConnectError> {
+        let registrant = self.into_registrant()?;
+        let deadline = registrant.config.handshake_deadline();
+        let stop = CancellationToken::new();
+        match registrant.register(Box::new(transport), deadline, None, stop).await? {
             Dialled::Fresh(transport, agreement) => {
-                let (link, driver) = dialer.link(transport, *agreement);
+                let (link, driver) = registrant.link(transport, *agreement);
                 tokio::spawn(async move {
                     let (_, rest) = driver.run(&mut Unrecoverable).await;
                     rest.finish().await;
@@ -184,30 +184,30 @@ impl ClientBuilder {
     }
 
     /// As [`connect`](Self::connect), over transports that `dial` brings instead of a WebSocket to
-    /// [`url`](Self::url): for TLS streams and tunnels with
+    /// [`url`](Self::url), which is not needed: for TLS streams and tunnels with
     /// [`WebSocket::connect`](crate::transport::websocket::WebSocket::connect), and for tests with
     /// [`memory`](crate::transport::memory) of what a program does when its client comes back.
     ///
     /// # Errors and cancel safety
     ///
     /// As [`connect`](Self::connect).
-    pub async fn connect_by<D, F, T>(mut self, dial: D) -> Result<Client, ConnectError>
+    pub async fn connect_by<D, F, T>(self, dial: D) -> Result<Client, ConnectError>
     where
         D: Fn() -> F + Send + Sync + 'static,
         F: Future<Output = io::Result<T>> + Send + 'static,
         T: Transport,
     {
-        self.url.get_or_insert_with(|| String::from("ws://dialled/"));
-        let reconnect = self.reconnect.clone();
         let dial = Box::new(move || {
             let transport = dial();
             async move { Ok(Box::new(transport.await?) as Box<dyn Transport>) }.boxed()
         });
-        let dialer = self.into_dialer(Some(dial))?;
-        Self::first_link(dialer, reconnect).await
+        self.first_link(Dial::Custom(dial)).await
     }
 
-    async fn first_link(dialer: Dialer, reconnect: Reconnect) -> Result<Client, ConnectError> {
+    async fn first_link(self, dial: Dial) -> Result<Client, ConnectError> {
+        let (sessions, reconnect) = (self.sessions, self.reconnect.clone());
+        let registrant = self.into_registrant()?;
+        let dialer = Dialer { dial, sessions, registrant, stop: CancellationToken::new() };
         let guard = dialer.stop.clone().drop_guard();
         let client = Client::start(dialer, reconnect);
         match client.link().await {
@@ -222,11 +222,8 @@ impl ClientBuilder {
         }
     }
 
-    fn into_dialer(self, dial: Option<Dial>) -> Result<Dialer, ConfigError> {
+    fn into_registrant(self) -> Result<Registrant, ConfigError> {
         self.config.check()?;
-        let url = self.url.ok_or(ConfigError::MissingUrl)?;
-        let address = Address::parse(&url)
-            .map_err(|fault| ConfigError::Url { url: without_userinfo(&url).into(), fault })?;
         let (id, name) = match (self.role, self.id) {
             (Role::Slave, None) => return Err(ConfigError::MissingId),
             (Role::Slave, Some(id)) => {
@@ -249,138 +246,12 @@ impl ClientBuilder {
         }
         let version = self.versions.ours().clone();
         let peer = Peer { role: self.role, id, name, agent: self.agent, version };
-        Ok(Dialer {
-            address,
-            dial,
-            sessions: self.sessions,
+        Ok(Registrant {
             registration: Registration { peer, token: self.token },
             routes: self.routes.unwrap_or_else(|| Ok(Arc::default()))?,
             config: self.config,
             versions: self.versions,
-            stop: CancellationToken::new(),
         })
-    }
-}
-
-type Dial = Box<dyn Fn() -> BoxFuture<'static, io::Result<Box<dyn Transport>>> + Send + Sync>;
-
-/// What came of an attempt.
-pub(super) enum Dialled {
-    Fresh(Box<dyn Transport>, Box<Agreement>),
-    Resumed(Resumption),
-}
-
-/// Everything it takes to register once.
-pub(super) struct Dialer {
-    address: Address,
-    /// Brings transports instead of a WebSocket to the address.
-    dial: Option<Dial>,
-    sessions: bool,
-    registration: Registration,
-    routes: Arc<Routes>,
-    config: Config,
-    versions: Versions,
-    stop: CancellationToken,
-}
-
-impl Dialer {
-    pub(super) fn stop(&self) -> &CancellationToken {
-        &self.stop
-    }
-
-    /// One attempt: connection, upgrade and handshake, in one time limit. `held` is a session to
-    /// go on with, and the last number that was received in it.
-    pub(super) async fn dial(
-        &self,
-        held: Option<(&Hold, Option<u64>)>,
-    ) -> Result<Dialled, ConnectError> {
-        let deadline = self.config.handshake_deadline();
-        // A client that is closed still resumes its session, to end it gracefully.
-        let stop = if held.is_some() { CancellationToken::new() } else { self.stop.clone() };
-        let opening = self.open(deadline);
-        let Some(opened) = stop.run_until_cancelled(opening).await else {
-            return Err(HandshakeError::Shutdown("closed by this side".into()).into());
-        };
-        self.register(opened?, deadline, held, stop).await
-    }
-
-    async fn open(&self, deadline: Instant) -> Result<Box<dyn Transport>, ConnectError> {
-        let unreachable = |error: io::Error| ConnectError::Unreachable {
-            address: self.address.to_string().into(),
-            error: Arc::new(error),
-        };
-        let after = self.config.handshake_timeout;
-        let silent = |_| {
-            let fault = format!("no answer within {after:?}");
-            unreachable(io::Error::new(io::ErrorKind::TimedOut, fault))
-        };
-        if let Some(dial) = &self.dial {
-            return timeout_at(deadline, dial()).await.map_err(silent)?.map_err(unreachable);
-        }
-        let dialling = timeout_at(deadline, websocket::dial(&self.address));
-        let stream = dialling.await.map_err(silent)?.map_err(unreachable)?;
-        let (longest, sessions) = (self.config.max_frame, self.sessions);
-        let upgrade = websocket::connect(stream, &self.address, longest, sessions);
-        let late = |_| {
-            let address = self.address.to_string().into();
-            ConnectError::Timeout { address, after }
-        };
-        match timeout_at(deadline, upgrade).await.map_err(late)? {
-            Ok(socket) => Ok(Box::new(socket)),
-            Err(UpgradeError::Io(error)) => Err(unreachable(error)),
-            Err(UpgradeError::Refused(status)) => {
-                Err(ConnectError::Http { address: self.address.to_string().into(), status })
-            }
-        }
-    }
-
-    async fn register(
-        &self,
-        mut transport: Box<dyn Transport>,
-        deadline: Instant,
-        held: Option<(&Hold, Option<u64>)>,
-        stop: CancellationToken,
-    ) -> Result<Dialled, ConnectError> {
-        let terms = Terms {
-            versions: self.versions.clone(),
-            deadline,
-            timeout: self.config.handshake_timeout,
-            close_timeout: self.config.close_timeout,
-            stop,
-            outbox: self.config.outbox,
-        };
-        let script = handshake::client(&mut transport, &terms, &self.registration, held);
-        Ok(match script.await? {
-            Registered::Fresh(agreement) => Dialled::Fresh(transport, agreement),
-            Registered::Resumed { last_seq, hold } => {
-                Dialled::Resumed(Resumption { transport, last_seq, hold })
-            }
-        })
-    }
-
-    /// A link over a finished handshake.
-    pub(super) fn link(
-        &self,
-        transport: Box<dyn Transport>,
-        agreement: Agreement,
-    ) -> (Link, Driver) {
-        let (config, routes) = (self.config.clone(), Arc::clone(&self.routes));
-        Link::start(transport, agreement, self.registration.peer.role, config, routes)
-    }
-}
-
-impl From<HandshakeError> for ConnectError {
-    fn from(error: HandshakeError) -> Self {
-        match error {
-            HandshakeError::Authentication(reason) => Self::Authentication(reason),
-            HandshakeError::Version(error) => Self::Version(error),
-            HandshakeError::Closed(closed)
-                if closed.reason.as_str() == crate::close::Reason::REPLACED =>
-            {
-                Self::Replaced
-            }
-            other => Self::Handshake(other),
-        }
     }
 }
 

@@ -2,21 +2,20 @@
 
 mod backoff;
 mod builder;
+mod dial;
 
-use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use backoff::Backoff;
 pub use backoff::Reconnect;
 pub use builder::ClientBuilder;
-use builder::{Dialer, Dialled};
+use dial::{Dialer, Dialled};
 
 use crate::close::{CloseCode, Closed, ClosedBy, Reason};
 use crate::error::ConnectError;
@@ -93,6 +92,21 @@ enum State {
 struct Stop {
     token: CancellationToken,
     reason: Arc<std::sync::OnceLock<Reason>>,
+}
+
+impl Stop {
+    /// Waits until the client is to stop; then ends the link for good, and gracefully where anything
+    /// would be lost otherwise. A link without a socket that holds something resumes first.
+    async fn end(self, link: Link) {
+        self.token.cancelled().await;
+        let reason = self.reason.get().map_or("", Reason::as_str);
+        if link.is_resuming() && link.holds_nothing() {
+            // The next socket may be long in coming, and nobody waits for anything.
+            link.close(reason);
+        } else {
+            link.disconnect(reason).await;
+        }
+    }
 }
 
 /// Why a client has no link any more and will have none.
@@ -173,7 +187,7 @@ impl Client {
 
     fn start(dialer: Dialer, reconnect: Reconnect) -> Self {
         let (sender, state) = watch::channel(State::Connecting);
-        let stop = Stop { token: dialer.stop().clone(), reason: Arc::default() };
+        let stop = Stop { token: dialer.stop.clone(), reason: Arc::default() };
         let task =
             Task { dialer, backoff: Backoff::new(reconnect), state: sender, stop: stop.clone() };
         tokio::spawn(task.run());
@@ -198,8 +212,8 @@ impl Task {
             let failure = loop {
                 match next {
                     Ok(Dialled::Fresh(transport, agreement)) => {
-                        let (link, driver) = self.dialer.link(transport, *agreement);
-                        match self.hold(link, driver).await {
+                        let (link, driver) = self.dialer.registrant.link(transport, *agreement);
+                        match self.hold(&link, driver).await {
                             End::Final(error) => break Err(error),
                             End::Lost(failure) => break Ok(failure),
                             End::Replaced(dialled) => next = Ok(dialled),
@@ -226,13 +240,14 @@ impl Task {
     }
 
     /// Runs a link to its end.
-    async fn hold(&mut self, link: Link, driver: Driver) -> End {
+    async fn hold(&mut self, link: &Link, driver: Driver) -> End {
         self.backoff.connected();
         self.state.send_replace(State::Connected(link.clone()));
         let Self { dialer, backoff, stop, .. } = self;
-        let parting = part(link, stop.clone()).boxed();
-        let mut redial = Redial { dialer, backoff, found: None, parting };
+        let stopping = AbortOnDropHandle::new(tokio::spawn(stop.clone().end(link.clone())));
+        let mut redial = Redial { dialer, backoff, found: None };
         let (closed, rest) = driver.run(&mut redial).await;
+        drop(stopping);
         let found = redial.found.take();
         self.backoff.disconnected();
         // Handlers that still run hold nobody up.
@@ -252,19 +267,6 @@ impl Task {
             }
             _ => End::Lost(ConnectError::Ended(closed)),
         }
-    }
-}
-
-/// When the client is to stop: ends the link for good, and gracefully where there is anything that
-/// would be lost otherwise.
-async fn part(link: Link, stop: Stop) {
-    stop.token.cancelled().await;
-    let reason = stop.reason.get().map_or("", Reason::as_str);
-    if link.is_resuming() && link.holds_nothing() {
-        // The next socket may be long in coming, and nobody waits for anything.
-        link.close(reason);
-    } else {
-        link.disconnect(reason).await;
     }
 }
 
@@ -298,26 +300,18 @@ struct Redial<'a> {
     backoff: &'a mut Backoff,
     /// What dialling came to when it was no socket for the session.
     found: Option<Result<Dialled, ConnectError>>,
-    /// Ends the link when the client is to stop.
-    parting: BoxFuture<'static, ()>,
-}
-
-/// Works on the end of the link, which ends whoever waits here.
-async fn until_parted(parting: &mut BoxFuture<'static, ()>) -> Infallible {
-    (&mut *parting).await;
-    *parting = std::future::pending().boxed();
-    std::future::pending().await
 }
 
 impl Recover for Redial<'_> {
+    /// Only a master is brought sockets.
     async fn takeover(&mut self) -> Resumption {
-        match until_parted(&mut self.parting).await {}
+        std::future::pending().await
     }
 
     async fn recover(&mut self, lost: &Lost) -> Result<Resumption, Closed> {
         let Lost { cut, hold, last_seq, .. } = lost;
         self.backoff.disconnected();
-        let Self { dialer, backoff, found, parting } = self;
+        let Self { dialer, backoff, found } = self;
         let dialling = async {
             loop {
                 let Some(delay) = backoff.next() else { return Err(cut.clone()) };
@@ -343,18 +337,10 @@ impl Recover for Redial<'_> {
                 }
             }
         };
-        let dialling = timeout(hold.timeout, dialling);
-        let dialled = tokio::select! {
-            dialled = dialling => dialled,
-            never = until_parted(parting) => match never {},
-        };
-        match dialled {
-            Ok(outcome) => outcome,
-            Err(_) => {
-                let reason = format!("Not resumed within {:?}: {}", hold.timeout, cut.reason);
-                Err(Closed::lost(reason))
-            }
-        }
+        timeout(hold.timeout, dialling).await.unwrap_or_else(|_| {
+            let reason = format!("Not resumed within {:?}: {}", hold.timeout, cut.reason);
+            Err(Closed::lost(reason))
+        })
     }
 }
 

@@ -74,7 +74,8 @@ pub trait Transport: Send + 'static {
     /// The longest message in bytes that is taken from the peer from now on.
     fn set_limit(&mut self, bytes: usize);
 
-    /// Called at each heartbeat: a transport that has little to do may let go of memory.
+    /// Called at each heartbeat, before the next look for what is to be received: a transport may let
+    /// go of memory that it does not need.
     fn rest(&mut self) {}
 
     /// Whether both ends have agreed to speak sessions with this library's extensions.

@@ -14,8 +14,6 @@ pub(super) struct Frames {
     is_open: bool,
     /// What is missing of the frame whose head came last, mask included.
     missing: u64,
-    /// Messages and control frames whose last head has come.
-    messages: u64,
 }
 
 impl Frames {
@@ -48,9 +46,9 @@ impl Frames {
         }
     }
 
-    /// Whether all that has passed is this many whole messages and control frames.
-    pub(super) fn are_messages(&self, messages: u64) -> bool {
-        self.messages == messages && self.missing == 0 && self.head_bytes == 0 && !self.is_open
+    /// Whether all that has passed is whole messages and control frames.
+    pub(super) fn are_whole(&self) -> bool {
+        self.missing == 0 && self.head_bytes == 0 && !self.is_open
     }
 
     /// The length of the payload, once the head is there.
@@ -72,7 +70,6 @@ impl Frames {
         let is_masked = second & 0x80 != 0;
         let is_last = first & 0x80 != 0;
         self.missing = payload.saturating_add(if is_masked { 4 } else { 0 });
-        self.messages += u64::from(is_last);
         if first & 0x0f < CONTROL {
             self.is_open = !is_last;
         }
@@ -98,23 +95,21 @@ mod tests {
         frame
     }
 
-    /// The bytes, and after how many of them how many messages are whole.
-    fn stream() -> (Vec<u8>, Vec<(usize, u64)>) {
-        let (mut bytes, mut ends, mut messages) = (Vec::new(), vec![(0, 0)], 0);
+    /// The bytes, and where in them a message ends.
+    fn stream() -> (Vec<u8>, Vec<usize>) {
+        let (mut bytes, mut ends) = (Vec::new(), vec![0]);
         for (payload, form) in
             [(0, 0), (1, 0), (125, 0), (126, 126), (5, 126), (1000, 126), (7, 127), (70_000, 127)]
         {
             for is_masked in [true, false] {
                 bytes.extend(frame(0x81, payload, form, is_masked));
-                messages += 1;
-                ends.push((bytes.len(), messages));
+                ends.push(bytes.len());
                 // A message in three parts with a ping between: no end before the last of them.
                 bytes.extend(frame(0x02, payload, form, is_masked));
                 bytes.extend(frame(0x89, 3, 0, is_masked));
                 bytes.extend(frame(0x00, payload, form, is_masked));
                 bytes.extend(frame(0x80, payload, form, is_masked));
-                messages += 2;
-                ends.push((bytes.len(), messages));
+                ends.push(bytes.len());
             }
         }
         (bytes, ends)
@@ -123,17 +118,14 @@ mod tests {
     #[test]
     fn a_message_ends_where_its_last_frame_does_in_pieces_of_any_length() {
         let (bytes, ends) = stream();
-        let mut frames = Frames::default();
-        for at in 0..=bytes.len() {
-            let end = ends.iter().find(|(end, _)| *end == at);
-            let counted = (0..50).filter(|&messages| frames.are_messages(messages));
-            assert_eq!(counted.collect::<Vec<_>>(), Vec::from_iter(end.map(|end| end.1)), "{at}");
-            frames.pass(bytes.get(at..=at).unwrap_or_default());
-        }
-        for piece in [2, 3, 9, 10, 11, 1000, bytes.len()] {
-            let mut frames = Frames::default();
-            bytes.chunks(piece).for_each(|piece| frames.pass(piece));
-            assert!(frames.are_messages(ends.last().unwrap().1), "in pieces of {piece}");
+        for piece in [1, 2, 3, 9, 10, 11, 1000, bytes.len()] {
+            let (mut frames, mut passed) = (Frames::default(), 0);
+            for piece in bytes.chunks(piece) {
+                assert_eq!(frames.are_whole(), ends.contains(&passed), "after {passed}");
+                frames.pass(piece);
+                passed += piece.len();
+            }
+            assert!(frames.are_whole(), "in pieces of {piece}");
         }
     }
 
@@ -142,6 +134,6 @@ mod tests {
         let mut frames = Frames::default();
         frames.pass(&[0x81, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
         frames.pass(&[0; 5000]);
-        assert!(!frames.are_messages(1));
+        assert!(!frames.are_whole());
     }
 }

@@ -5,16 +5,12 @@ mod address;
 mod admission;
 mod frames;
 mod metered;
-mod pace;
-mod polled;
-mod recorded;
 #[cfg(test)]
 mod tests;
 mod upgrade;
 
 use std::fmt;
 use std::io;
-use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
@@ -31,13 +27,18 @@ use crate::error::{AcceptError, WebSocketFault};
 use crate::wire::{Dialect, Text};
 pub(crate) use address::Address;
 pub(crate) use admission::Admission;
-use metered::Metered;
-use pace::{Pace, SMALLEST};
-use polled::{Polled, pending};
+use metered::{Metered, pending};
 #[cfg(feature = "hyper")]
 pub(crate) use upgrade::switch;
 pub(crate) use upgrade::{UpgradeError, accept, connect, dial, listen};
 
+/// The read buffer. The WebSocket library clears what is left of it at each look, so a larger one
+/// costs time too; 128 KiB, the library's default, is what 10,000 links cannot afford.
+const READ_BUFFER: usize = 4 * 1024;
+/// When more than this went at once, the buffers are made anew at the next heartbeat: they never
+/// shrink, and would keep room for it as long as the socket lives. As that costs two allocations
+/// once in a heartbeat's interval, nothing is gained by bearing with more.
+const LARGE: usize = READ_BUFFER;
 /// What is gathered before the socket is written to.
 const WRITE_BUFFER: usize = 16 * 1024;
 /// Room in the write buffer for frame heads, a pong and a close frame.
@@ -51,8 +52,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 
 /// A WebSocket over the byte stream `S`.
 ///
-/// It polls the WebSocket library's protocol itself. Their own stream registers two wakers for each
-/// message, so that two tasks may share it; a link has one.
+/// It polls the WebSocket library's protocol itself, and not the stream that goes with it.
 pub struct WebSocket<S> {
     stream: Metered<S>,
     /// The frames, and what is read and to be written.
@@ -60,10 +60,14 @@ pub struct WebSocket<S> {
     /// The stream took all that was last written to it: there is room for more.
     has_room: bool,
     role: Role,
-    pace: Pace,
+    /// The longest message either way, or the most bytes that waited for one flush, since the
+    /// protocol was made.
+    largest: usize,
+    /// Bytes of the messages taken since the last flush.
+    unflushed: usize,
+    /// The protocol is to be made anew as soon as it holds nothing.
+    is_due: bool,
     reading: Reading,
-    /// A close frame has been sent: there is nothing left to write.
-    close_sent: bool,
     /// The longest message that is sent or taken.
     max_frame: usize,
     limit: usize,
@@ -135,44 +139,45 @@ impl<S: Stream> WebSocket<S> {
         let mut stream = Metered::new(stream);
         stream.has_received(read);
         // The WebSocket library makes each later buffer as large as this one was.
-        let mut part = Vec::with_capacity(SMALLEST.max(read.len()));
+        let mut part = Vec::with_capacity(READ_BUFFER.max(read.len()));
         part.extend_from_slice(read);
-        let config = config(max_frame, SMALLEST);
+        let config = config(max_frame);
         Self {
             stream,
             protocol: WebSocketContext::from_partially_read(part, role, Some(config)),
             has_room: true,
             role,
-            pace: Pace::new(SMALLEST),
+            largest: read.len(),
+            unflushed: 0,
+            is_due: false,
             reading: Reading::Messages,
-            close_sent: false,
             max_frame,
             limit: max_frame,
             extended: false,
         }
     }
 
-    /// Gives the buffers below up for new ones, the one for reading of `bytes`, when they hold
-    /// nothing.
-    fn renew(&mut self, cx: &mut Context<'_>, bytes: usize) {
-        let empty = self.stream.are_messages(self.pace.given_out)
-            && self.reading == Reading::Messages
-            && !self.close_sent
+    /// Makes the protocol anew over the same stream, when it holds nothing. Only behind a look that
+    /// found nothing: all whole messages have been given out then.
+    fn renew(&mut self, cx: &mut Context<'_>) {
+        let holds_nothing = self.stream.is_between_messages()
+            && self.protocol.can_write()
             && matches!(self.flush(cx), Poll::Ready(Ok(())));
-        if empty {
-            let config = config(self.max_frame, bytes);
-            self.protocol = WebSocketContext::new(self.role, Some(config));
-            self.pace.begin(bytes);
+        if holds_nothing {
+            self.protocol = WebSocketContext::new(self.role, Some(config(self.max_frame)));
+            (self.largest, self.is_due) = (0, false);
         }
     }
 
     fn read(&mut self, cx: &mut Context<'_>) -> Poll<tungstenite::Result<Message>> {
-        pending(self.protocol.read(&mut Polled { stream: &mut self.stream, cx }))
+        pending(self.protocol.read(&mut self.stream.polled(cx)))
     }
 
     fn flush(&mut self, cx: &mut Context<'_>) -> Poll<tungstenite::Result<()>> {
-        let flushed = pending(self.protocol.flush(&mut Polled { stream: &mut self.stream, cx }));
-        self.has_room |= flushed.is_ready();
+        let flushed = pending(self.protocol.flush(&mut self.stream.polled(cx)));
+        if flushed.is_ready() {
+            (self.has_room, self.unflushed) = (true, 0);
+        }
         flushed
     }
 
@@ -199,10 +204,7 @@ impl<S: Stream> WebSocket<S> {
     }
 
     fn incoming(&mut self, message: Message) -> Result<Incoming, TransportError> {
-        // A close frame is never given out: what follows it belongs to the WebSocket it came over.
-        if !message.is_close() {
-            self.pace.give_out(message.len());
-        }
+        self.largest = self.largest.max(message.len());
         Ok(match message {
             Message::Text(text) if text.len() > self.limit => {
                 self.reading = Reading::Discarding;
@@ -226,9 +228,9 @@ fn into_io(error: UpgradeError) -> io::Error {
     }
 }
 
-fn config(max_frame: usize, read_buffer: usize) -> WebSocketConfig {
+fn config(max_frame: usize) -> WebSocketConfig {
     WebSocketConfig::default()
-        .read_buffer_size(read_buffer)
+        .read_buffer_size(READ_BUFFER)
         .write_buffer_size(WRITE_BUFFER)
         .max_write_buffer_size(WRITE_BUFFER + max_frame + SLACK)
         .max_message_size(Some(max_frame))
@@ -259,8 +261,8 @@ impl<S: Stream> Transport for WebSocket<S> {
             Poll::Ready(Ok(message)) => Poll::Ready(self.incoming(message)),
             Poll::Ready(Err(error)) => Poll::Ready(Err(self.fault(error))),
             Poll::Pending => {
-                if let Some(bytes) = self.pace.pause(self.stream.traffic().received) {
-                    self.renew(cx, bytes);
+                if self.is_due {
+                    self.renew(cx);
                 }
                 Poll::Pending
             }
@@ -272,14 +274,13 @@ impl<S: Stream> Transport for WebSocket<S> {
     }
 
     fn send(&mut self, message: Outgoing) -> Result<(), TransportError> {
-        match &message {
-            Outgoing::Text(text) => self.pace.carry(text.len()),
-            Outgoing::Close(..) => self.close_sent = true,
-            Outgoing::Ping => {}
+        if let Outgoing::Text(text) = &message {
+            self.unflushed += text.len();
+            self.largest = self.largest.max(self.unflushed);
         }
         // Nobody is woken: whoever sends asks for room or flushes next.
         let cx = &mut Context::from_waker(Waker::noop());
-        let stream = &mut Polled { stream: &mut self.stream, cx };
+        let stream = &mut self.stream.polled(cx);
         match pending(self.protocol.write(stream, to_message(message))) {
             Poll::Ready(written) => written.map_err(write_fault),
             Poll::Pending => {
@@ -296,9 +297,9 @@ impl<S: Stream> Transport for WebSocket<S> {
             Ok(()) | Err(Error::ConnectionClosed) => {}
             Err(error) => return Poll::Ready(Err(write_fault(error))),
         }
-        if self.close_sent && self.reading == Reading::Discarding {
+        if !self.protocol.can_write() && self.reading == Reading::Discarding {
             // The peer's own close frame would go unread: the end of our side asks for its end.
-            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+            ready!(self.stream.poll_shutdown(cx))?;
         }
         Poll::Ready(Ok(()))
     }
@@ -314,7 +315,7 @@ impl<S: Stream> Transport for WebSocket<S> {
     }
 
     fn rest(&mut self) {
-        self.pace.rest();
+        self.is_due = self.largest > LARGE;
     }
 
     fn is_extended(&self) -> bool {

@@ -17,11 +17,10 @@ use tokio_tungstenite::tungstenite::http::header::CONTENT_TYPE;
 use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{self, Error, client::IntoClientRequest as _};
+use tokio_util::io::InspectReader;
 
 use super::address::Address;
 use super::admission::Admission;
-use super::pace::SMALLEST;
-use super::recorded::Recorded;
 use super::{Stream, WebSocket, config};
 use crate::error::AcceptError;
 use crate::wire::Dialect;
@@ -313,11 +312,13 @@ pub(crate) async fn connect<S: Stream>(
     if sessions {
         request.headers_mut().insert(HEADER, HEADER_VALUE);
     }
-    let config = config(max_frame, SMALLEST);
-    let stream = Recorded::new(stream);
+    let config = config(max_frame);
+    // The WebSocket library does not give back what it has read behind the answer.
+    let mut answer = Vec::new();
+    let stream = InspectReader::new(stream, |bytes: &[u8]| answer.extend_from_slice(bytes));
     match tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await {
         Ok((socket, response)) => {
-            let (stream, answer) = socket.into_inner().end();
+            let stream = socket.into_inner().into_inner();
             let frames = answer.get(head_length(&answer)?..).unwrap_or_default();
             let mut socket = WebSocket::over(stream, frames, Role::Client, max_frame);
             socket.extended = sessions && response.headers().get(HEADER) == Some(&HEADER_VALUE);
