@@ -24,7 +24,8 @@ const LINKS: usize = 200;
 /// What one quiet link with a session may take, its share of the master's tables included. 4 %
 /// above what was measured on 64-bit Linux; see "Memory of a link" in docs/design.md.
 const BUDGET: usize = 10_240;
-const HEARTBEAT: Duration = Duration::from_millis(200);
+/// On a machine that is busy with other things the peers here may be late by more than a second.
+const HEARTBEAT: Duration = Duration::from_millis(600);
 
 /// One test at a time: another would be counted too.
 fn alone() -> MutexGuard<'static, ()> {
