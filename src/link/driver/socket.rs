@@ -124,6 +124,8 @@ impl<T: Transport> Socket<T> {
                 cx.waker().wake_by_ref();
                 Written::All
             }
+            // It may not have come as far as to ask.
+            Poll::Pending if outlet.close_asked().is_some() => Written::Asked,
             Poll::Pending => Written::All,
         }
     }

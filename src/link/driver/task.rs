@@ -95,6 +95,7 @@ impl Task {
         self.inbound.begin_poll();
         socket.begin_poll();
         let end = self.work_off(socket, cx);
+        self.outlet.end_look();
         self.inbound.end_poll();
         self.outlet.check_drained();
         end
@@ -106,6 +107,7 @@ impl Task {
         cx: &mut Context<'_>,
     ) -> Poll<Closed> {
         let mut reads = 0;
+        self.outlet.begin_look();
         for _ in 0..STEPS {
             // What has been received comes before what is still to be read.
             if self.inbound.poll_handlers(cx).is_ready() {
@@ -136,6 +138,7 @@ impl Task {
                         return Poll::Pending;
                     }
                     reads = 0;
+                    self.outlet.begin_look();
                 }
             }
         }
@@ -150,6 +153,7 @@ impl Task {
         cx: &mut Context<'_>,
     ) -> Option<Closed> {
         self.inbound.deliver();
+        self.outlet.end_look();
         match socket.write(cx, &self.outlet, self.inbound.receiving()) {
             Written::All => None,
             Written::Asked => self.outlet.close_asked(),

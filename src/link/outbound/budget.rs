@@ -45,11 +45,16 @@ impl Budget {
 
     /// Takes so many permits, unless there are too few or somebody waits.
     pub(super) fn try_take(&mut self, permits: usize) -> bool {
-        let enough = self.waiters.is_empty() && self.free >= permits;
+        let enough = self.has(permits);
         if enough {
             self.free -= permits;
         }
         enough
+    }
+
+    /// Whether so many can be taken now.
+    pub(super) fn has(&self, permits: usize) -> bool {
+        self.waiters.is_empty() && self.free >= permits
     }
 
     /// Gives permits back; they are to be [granted](Self::grant).

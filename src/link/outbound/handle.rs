@@ -175,9 +175,11 @@ impl Handle {
         to: u64,
         write: impl Fn() -> Result<Draft, EncodeError>,
     ) {
-        let Some(draft) = self.sendable(name, to, write()) else { return };
-        let Err(Refused::Full) = self.try_send(&draft, Class::Answer) else { return };
-        drop(draft);
+        // While nobody has the turn there is most likely room.
+        if self.with(|stream, _| stream.turn.has(1)) {
+            let Some(draft) = self.sendable(name, to, write()) else { return };
+            let Err(Refused::Full) = self.try_send(&draft, Class::Answer) else { return };
+        }
         if let Ok(_turn) = self.0.stream.permits(Of::Turn, 1).await {
             self.respond(name, to, write()).await;
         }

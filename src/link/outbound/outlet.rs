@@ -105,7 +105,7 @@ impl Outlet {
             let room = stream.session.wrote(frames);
             stream.give(Of::Room, room, wake);
             // It looks again by itself.
-            wake.driver = false;
+            wake.frames = false;
         });
     }
 
@@ -148,6 +148,16 @@ impl Outlet {
     /// Lets go of memory that is only of use to a link that has much to say.
     pub(in crate::link) fn shrink(&self) {
         self.0.with(|stream, _| stream.session.rest());
+    }
+
+    /// The task begins to read and handle, and will look for what is [next](Self::next).
+    pub(in crate::link) fn begin_look(&self) {
+        self.0.0.stream.set_looks(true);
+    }
+
+    /// What it is woken for from here on is not seen by the look that follows.
+    pub(in crate::link) fn end_look(&self) {
+        self.0.0.stream.set_looks(false);
     }
 
     /// For the link's task only.

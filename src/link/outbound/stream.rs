@@ -1,5 +1,6 @@
 //! All that is changed together when something is sent, under one lock.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::task::Waker;
 
@@ -107,6 +108,9 @@ pub(super) enum Of {
 #[must_use]
 pub(super) struct Wake {
     pub(super) tasks: Vec<Waker>,
+    /// The link's task: there are frames, and it is not looking for them.
+    pub(super) frames: bool,
+    /// The link's task, whatever it does.
     pub(super) driver: bool,
 }
 
@@ -116,11 +120,21 @@ pub(super) struct LockedStream {
     stream: Mutex<Stream>,
     /// Wakes the link's task: there is something to write, or the link shall close.
     driver: AtomicWaker,
+    /// The link's task reads and handles, and looks for frames before it rests. It need not be woken
+    /// for those of its own handlers: each such wake would be another poll, 20 % of a round trip
+    /// on the multi-thread runtime. Ordered by the lock: it is taken back before the look.
+    looks: AtomicBool,
 }
 
 impl LockedStream {
     pub(super) fn new(stream: Stream) -> Self {
-        Self { stream: Mutex::new(stream), driver: AtomicWaker::new() }
+        let (stream, driver) = (Mutex::new(stream), AtomicWaker::new());
+        Self { stream, driver, looks: AtomicBool::new(false) }
+    }
+
+    /// Whether the link's task will look for frames before it rests.
+    pub(super) fn set_looks(&self, looks: bool) {
+        self.looks.store(looks, Ordering::Relaxed);
     }
 
     /// Changes the stream, and wakes whoever that concerns when its lock has been let go.
@@ -129,7 +143,9 @@ impl LockedStream {
         let changed = {
             // Nothing panics while the lock is held.
             let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
-            change(&mut stream, &mut wake)
+            let changed = change(&mut stream, &mut wake);
+            wake.driver |= wake.frames && !self.looks.load(Ordering::Relaxed);
+            changed
         };
         wake.tasks.into_iter().for_each(Waker::wake);
         if wake.driver {
@@ -193,7 +209,7 @@ impl Stream {
         match self.session.send(draft) {
             Ok(seq) => {
                 // Once for a burst: the link's task looks for frames until it finds none.
-                wake.driver |= was_idle;
+                wake.frames |= was_idle;
                 Ok(seq)
             }
             Err(error) => {

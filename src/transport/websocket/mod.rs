@@ -39,6 +39,10 @@ const READ_BUFFER: usize = 4 * 1024;
 /// shrink, and would keep room for it as long as the socket lives. As that costs two allocations
 /// once in a heartbeat's interval, nothing is gained by bearing with more.
 const LARGE: usize = READ_BUFFER;
+/// A message longer than this is not kept room for until then, but for as long as there is more to
+/// be read: a thousand links that carry one each would hold 100 MB at a time, in pieces that the
+/// system does not get back when they are freed.
+const VERY_LARGE: usize = 16 * 1024;
 /// What is gathered before the socket is written to.
 const WRITE_BUFFER: usize = 16 * 1024;
 /// Room in the write buffer for frame heads, a pong and a close frame.
@@ -63,6 +67,8 @@ pub struct WebSocket<S> {
     /// The longest message either way, or the most bytes that waited for one flush, since the
     /// protocol was made.
     largest: usize,
+    /// The longest message either way since then.
+    longest: usize,
     /// Bytes of the messages taken since the last flush.
     unflushed: usize,
     /// The protocol is to be made anew as soon as it holds nothing.
@@ -148,6 +154,7 @@ impl<S: Stream> WebSocket<S> {
             has_room: true,
             role,
             largest: read.len(),
+            longest: 0,
             unflushed: 0,
             is_due: false,
             reading: Reading::Messages,
@@ -165,7 +172,7 @@ impl<S: Stream> WebSocket<S> {
             && matches!(self.flush(cx), Poll::Ready(Ok(())));
         if holds_nothing {
             self.protocol = WebSocketContext::new(self.role, Some(config(self.max_frame)));
-            (self.largest, self.is_due) = (0, false);
+            (self.largest, self.longest, self.is_due) = (0, 0, false);
         }
     }
 
@@ -204,7 +211,8 @@ impl<S: Stream> WebSocket<S> {
     }
 
     fn incoming(&mut self, message: Message) -> Result<Incoming, TransportError> {
-        self.largest = self.largest.max(message.len());
+        self.longest = self.longest.max(message.len());
+        self.largest = self.largest.max(self.longest);
         Ok(match message {
             Message::Text(text) if text.len() > self.limit => {
                 self.reading = Reading::Discarding;
@@ -261,7 +269,7 @@ impl<S: Stream> Transport for WebSocket<S> {
             Poll::Ready(Ok(message)) => Poll::Ready(self.incoming(message)),
             Poll::Ready(Err(error)) => Poll::Ready(Err(self.fault(error))),
             Poll::Pending => {
-                if self.is_due {
+                if self.is_due || self.longest > VERY_LARGE {
                     self.renew(cx);
                 }
                 Poll::Pending
@@ -276,6 +284,7 @@ impl<S: Stream> Transport for WebSocket<S> {
     fn send(&mut self, message: Outgoing) -> Result<(), TransportError> {
         if let Outgoing::Text(text) = &message {
             self.unflushed += text.len();
+            self.longest = self.longest.max(text.len());
             self.largest = self.largest.max(self.unflushed);
         }
         // Nobody is woken: whoever sends asks for room or flushes next.
