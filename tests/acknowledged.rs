@@ -157,3 +157,26 @@ async fn a_broken_frame_ends_the_link_of_a_socket_that_is_given_up() {
     assert!(closed.reason.as_str().starts_with("Invalid message: Malformed"), "{closed}");
     assert_eq!(seen.handled.lock().unwrap()[0], 1, "what came before is handled");
 }
+
+/// What is under way when a link closes is taken, also behind events that have no room any more:
+/// nobody resumes it, and whoever waits for an answer that has come gets it.
+#[tokio::test(start_paused = true)]
+async fn an_answer_behind_events_without_room_arrives_while_the_link_closes() {
+    for (events, local) in [(3, false), (12, false), (3, true), (12, true)] {
+        let (master, _seen) = master();
+        let (mut peer, link) = Scripted::control(&master).await;
+        let asked = tokio::spawn(link.request(&Tell { a_field_that_is_missing_in_all_of_them_and_has_a_name_that_is_longer_than_the_question_itself: 1 }));
+        let question: serde_json::Value = serde_json::from_str(&peer.hear().await).unwrap();
+        if local {
+            link.close("bye");
+            tokio::task::yield_now().await;
+        }
+        for n in 2..2 + events {
+            peer.say(&load(n)).await;
+        }
+        let (n, to) = (2 + events, &question["seq"]);
+        peer.say(&format!(r#"{{"seq":{n},"type":"tell_response","data":{{"seq":{to}}}}}"#)).await;
+        let answer = soon(asked).await.unwrap();
+        assert!(answer.is_ok(), "{events} events, closed by us: {local}: {answer:?}");
+    }
+}

@@ -85,7 +85,15 @@ impl Guard {
             Self::Own(own, tell) => {
                 let published = own.publish(address).map_err(|error| no_token(&error))?;
                 let file = published.file.display().to_string();
-                info!(file, "slaves and controls of this user find the token by themselves");
+                if address.ip().is_loopback() {
+                    info!(file, "slaves and controls of this user find the token by themselves");
+                } else {
+                    // A client looks for the address that it dials, which is never this one.
+                    info!(
+                        file,
+                        "slaves and controls need the token: name the file with --token-file"
+                    );
+                }
                 tell.send_replace(Some(published.file.clone()));
                 Ok(Some(published))
             }

@@ -95,7 +95,7 @@ impl Master {
         let (response, dialect) = match websocket::switch(request, *dialect, admission) {
             Ok(accepted) => accepted,
             Err(refusal) => {
-                tracing::info!(error = %refusal.error, "a request came to no link");
+                self.inner.refused.add(None, &refusal.error);
                 return refusal.response();
             }
         };

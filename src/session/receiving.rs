@@ -69,17 +69,25 @@ impl Receiving {
     /// of the peer's, and dropping the frame would lose a message without a word. There the first
     /// may be any, because a peer need not number its handshake.
     pub fn receive(&mut self, seq: u64, bytes: usize) -> Result<Taken, SequenceError> {
-        if let Received::Last(last) = self.received
-            && seq != last + 1
-        {
-            if seq <= last && self.resumes {
-                return Ok(Taken::Again);
-            }
-            return Err(SequenceError::NotNext { last, got: seq });
+        let taken = self.look_at(seq)?;
+        if taken == Taken::New {
+            self.received = Received::Last(seq);
+            self.unacknowledged.messages += 1;
+            self.unacknowledged.bytes += bytes;
         }
-        self.received = Received::Last(seq);
-        self.unacknowledged.messages += 1;
-        self.unacknowledged.bytes += bytes;
-        Ok(Taken::New)
+        Ok(taken)
+    }
+
+    /// What [`receive`](Self::receive) would say of this number, which is not taken.
+    pub fn look_at(&self, seq: u64) -> Result<Taken, SequenceError> {
+        match self.received {
+            Received::Last(last) if seq != last + 1 => {
+                if seq <= last && self.resumes {
+                    return Ok(Taken::Again);
+                }
+                Err(SequenceError::NotNext { last, got: seq })
+            }
+            _ => Ok(Taken::New),
+        }
     }
 }

@@ -120,7 +120,7 @@ impl Task {
                 Poll::Ready(Ok(incoming)) => {
                     if let Err(halt) = self.inbound.receive(incoming, cx) {
                         self.inbound.deliver();
-                        return Poll::Ready(halt.into_closed());
+                        return Poll::Ready(self.inbound.end_with(halt));
                     }
                     if self.inbound.receiving().is_acknowledgement_due() {
                         socket.acknowledge();
@@ -207,7 +207,7 @@ impl Task {
             let Poll::Ready(Ok(incoming)) = socket.poll_read(&mut cx) else { break closed };
             match self.inbound.receive(incoming, &mut cx) {
                 Ok(()) => {}
-                Err(Halt::NoRoom(_)) => break closed,
+                Err(Halt::NoRoom(..)) => break closed,
                 Err(Halt::End(end)) => break end,
             }
         };

@@ -110,6 +110,18 @@ impl Inbound {
         Err(end.into())
     }
 
+    /// How the link ends while its socket works. A frame without room is passed over: nobody resumes
+    /// the link, and what comes behind that frame may be an answer.
+    pub(super) fn end_with(&mut self, halt: Halt) -> Closed {
+        match halt {
+            Halt::NoRoom(closed, seq, bytes) => {
+                let _ = self.receiving.receive(seq, bytes);
+                closed
+            }
+            Halt::End(closed) => closed,
+        }
+    }
+
     /// A frame's data is looked at once, by the reader of its own type. When that stumbles, or when
     /// nobody reads it, the frame is read again as a whole to see whether it is one.
     ///
@@ -157,8 +169,13 @@ impl Inbound {
     /// The frame's number, `None` for one that came before.
     fn number(&mut self, frame: &Frame<'_>, text: &Text) -> Result<Option<u64>, Halt> {
         let seq = frame.numbered().map_err(Closed::malformed)?;
-        if let Some(reason) = self.no_room(frame, text.len()) {
-            return Err(Halt::NoRoom(Closed::local(CloseCode::POLICY, reason)));
+        // A link that closes is not resumed: there the answers behind a frame without room count more.
+        if !self.closing
+            && let Some(reason) = self.no_room(frame, text.len())
+            && self.receiving.look_at(seq) == Ok(Taken::New)
+        {
+            let closed = Closed::local(CloseCode::POLICY, reason);
+            return Err(Halt::NoRoom(closed, seq, text.len()));
         }
         match self.receiving.receive(seq, text.len()).map_err(Closed::malformed)? {
             Taken::New => Ok(Some(seq)),
@@ -360,7 +377,9 @@ impl Inbound {
         frame: &Frame<'_>,
         parse: Parse,
     ) -> Result<(), NeedsFullParse> {
-        let wanted = self.wants(name);
+        let has_room = self.handlers.has_room(text.len(), self.outlet.config().inbox);
+        // Without room it has come this far on a link that closes.
+        let wanted = self.wants(name) && has_room;
         if wanted && self.handlers.is_free_for_event() {
             match self.start_event(name, seq, frame.data, text.len()) {
                 Ok(()) => return Ok(()),
@@ -372,7 +391,7 @@ impl Inbound {
         } else if wanted {
             self.handlers.queue_event(name, seq, text, frame.data);
             return Ok(());
-        } else {
+        } else if has_room {
             self.routes.warn_of_event(name, self.outlet.peer());
         }
         self.outlet.ignore_event();

@@ -6,8 +6,9 @@ use crate::wire::{Close, Frame, decode};
 /// Why a link does not go on after what was received.
 #[derive(Debug)]
 pub(in crate::link) enum Halt {
-    /// There is no room for it. It has taken no number, and comes again after a resume.
-    NoRoom(Closed),
+    /// There is no room for the frame of this number and length. It has not taken the number, and
+    /// comes again after a resume; where there is none, the link ends so.
+    NoRoom(Closed, u64, usize),
     /// It is the end of the link.
     End(Closed),
 }
@@ -15,15 +16,6 @@ pub(in crate::link) enum Halt {
 impl From<Closed> for Halt {
     fn from(closed: Closed) -> Self {
         Self::End(closed)
-    }
-}
-
-impl Halt {
-    /// How the link ends while its socket works.
-    pub(in crate::link) fn into_closed(self) -> Closed {
-        match self {
-            Self::NoRoom(closed) | Self::End(closed) => closed,
-        }
     }
 }
 
