@@ -1,5 +1,5 @@
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::Context;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -21,7 +21,7 @@ impl Deadline {
                 *set = next;
                 timer.as_mut().reset(next);
             }
-            if let Poll::Pending = timer.as_mut().poll(cx) {
+            if timer.as_mut().poll(cx).is_pending() {
                 return;
             }
             outlet.expire(Instant::now());

@@ -77,6 +77,7 @@ impl QueuedEvent {
 }
 
 /// The end of a handler.
+#[derive(Clone, Copy)]
 struct Done {
     charge: Charge,
     /// The request whose handler has panicked.
