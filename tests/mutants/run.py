@@ -53,29 +53,37 @@ def standing(mutant, whole):
     return None if times == 1 else f"the text stands {times} times in {mutant['file']}"
 
 
-def digest(mutant):
+def files(top):
+    return {path for path in top.rglob("*") if path.is_file()} if top.is_dir() else {top} if top.exists() else set()
+
+
+def digest(copy, mutant):
     """Of the bug and of all that its tests are built from: the tests of others are left out."""
     tests = {f"tests/{word}.rs" for word in mutant["test"].split()}
     digest = hashlib.sha256(repr(sorted(mutant.items())).encode())
     for name in COPIED:
-        top = ROOT / name
-        for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
-            within = path.relative_to(ROOT).as_posix()
-            other = path.parent == ROOT / "tests" and within not in tests
-            if path.is_file() and not other and not within.startswith("tests/mutants/"):
+        top = copy / name
+        for path in sorted(files(top)):
+            within = path.relative_to(copy).as_posix()
+            other = path.parent == copy / "tests" and within not in tests
+            if not other and not within.startswith("tests/mutants/"):
                 digest.update(within.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
 
 def copy_tree(copy):
-    copy.mkdir(parents=True, exist_ok=True)
+    """Copies what differs. A file that a broken run has left with a bug in it gets a new time with its
+    text, or cargo would take what was built of it for good."""
     for name in COPIED:
-        source, target = ROOT / name, copy / name
-        if source.is_dir():
-            shutil.rmtree(target, ignore_errors=True)
-            shutil.copytree(source, target, copy_function=shutil.copy2)
-        elif source.exists():
-            shutil.copy2(source, target)
+        wanted = {path.relative_to(ROOT) for path in files(ROOT / name)}
+        for path in files(copy / name):
+            if path.relative_to(copy) not in wanted:
+                path.unlink()
+        for path in wanted:
+            source, target = ROOT / path, copy / path
+            if not target.exists() or target.read_bytes() != source.read_bytes():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(source, target)
 
 
 def cargo(copy, arguments, limit):
@@ -140,7 +148,7 @@ def main():
             if fault:
                 print(f"{name}\n    {fault}")
         else:
-            key = digest(mutant)
+            key = digest(copy, mutant)
             before = known.get(name)
             if before and before["digest"] == key and not options.again:
                 fault, when = before["fault"], "before"
