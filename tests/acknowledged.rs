@@ -180,3 +180,61 @@ async fn an_answer_behind_events_without_room_arrives_while_the_link_closes() {
         assert!(answer.is_ok(), "{events} events, closed by us: {local}: {answer:?}");
     }
 }
+
+/// The answer, numbered `seq`, to what the peer is asked next.
+async fn heard(peer: &mut Scripted, seq: u64) -> String {
+    let asked: serde_json::Value = serde_json::from_str(&peer.hear().await).unwrap();
+    assert_eq!(asked["type"], "tell_request");
+    let data = serde_json::json!({ "seq": asked["seq"] });
+    format!(r#"{{"seq":{seq},"type":"tell_response","data":{data}}}"#)
+}
+
+fn ask(link: &Link) -> tokio::task::JoinHandle<Result<Empty, seqlink::RequestError>> {
+    let tell = Tell {
+        a_field_that_is_missing_in_all_of_them_and_has_a_name_that_is_longer_than_the_question_itself:
+            0,
+    };
+    tokio::spawn(link.timeout(Duration::from_secs(3600)).request(&tell))
+}
+
+/// Whoever waits for an answer that has been read gets it at once, also when there is no socket then.
+#[tokio::test(start_paused = true)]
+async fn an_answer_in_front_of_a_close_frame_is_handed_over() {
+    let (master, _seen) = master();
+    let (mut peer, link, _session) = Session::control(&master).await;
+    let asked = ask(&link);
+    let answer = heard(&mut peer, 1).await;
+    peer.say(&answer).await;
+    peer.close(1001, "a proxy goes").await;
+    soon(asked).await.unwrap().unwrap();
+    let state = link.states().now();
+    assert!(matches!(state, LinkState::Resuming { .. }), "{state:?}");
+}
+
+/// The same for what is read when the socket has been given up.
+#[tokio::test(start_paused = true)]
+async fn an_answer_among_the_last_words_is_handed_over() {
+    let (master, _seen) = master();
+    let (mut peer, link, _session) = Session::control(&master).await;
+    let asked = ask(&link);
+    let answer = heard(&mut peer, 1).await;
+    judged_stuck_while(&link, &mut peer, &[answer]).await;
+    soon(asked).await.unwrap().unwrap();
+    let state = link.states().now();
+    assert!(matches!(state, LinkState::Resuming { .. }), "{state:?}");
+}
+
+/// The same for what is read while the link closes, in one go with the end of the socket.
+#[tokio::test(start_paused = true)]
+async fn an_answer_in_front_of_the_hang_up_is_handed_over() {
+    let (master, _seen) = master();
+    let (mut peer, link) = Scripted::control(&master).await;
+    let asked = ask(&link);
+    let answer = heard(&mut peer, 2).await;
+    link.close("bye");
+    while !matches!(peer.any().await, Some(seqlink::transport::Incoming::Close(..))) {}
+    peer.say(&answer).await;
+    drop(peer);
+    soon(asked).await.unwrap().unwrap();
+    assert_eq!(soon(link.closed()).await.reason.as_str(), "bye");
+}

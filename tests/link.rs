@@ -5,6 +5,7 @@ mod common;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use common::scripted::Scripted;
 use common::*;
 use seqlink::{ClosedBy, Ctx, Delivery, Master, RequestError, Router};
 
@@ -60,4 +61,19 @@ async fn a_cut_ends_every_wait() {
     let error = pair.ours.request(&echo("late")).await.unwrap_err();
     let RequestError::Closed { delivery, closed } = error else { panic!("{error}") };
     assert_eq!((delivery, closed.by), (Delivery::NotDelivered, ClosedBy::Lost));
+}
+
+/// The link's task rests when there is nothing to do; what is queued then does not wait for its next
+/// heartbeat.
+#[tokio::test(start_paused = true)]
+async fn what_is_queued_on_an_idle_link_leaves_at_once() {
+    let master = Master::builder().build().unwrap();
+    let (mut peer, link) = Scripted::control(&master).await;
+    for n in 0..10 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let begun = tokio::time::Instant::now();
+        link.event(&Tick { n }).await.unwrap();
+        assert!(peer.hear().await.contains("tick_event"));
+        assert!(begun.elapsed() < Duration::from_millis(50), "{:?}", begun.elapsed());
+    }
 }

@@ -145,6 +145,17 @@ async fn a_handshake_that_is_given_up_late_is_no_fault() {
     assert_eq!(soon(link.closed()).await.to_string(), "closed by the peer: too slow");
 }
 
+/// A `close` message is meant, also from a peer that has not prepared for it.
+#[tokio::test(start_paused = true)]
+async fn a_close_message_ends_its_session() {
+    let master = Master::builder().dialect(Dialect::SESSION).build().unwrap();
+    let (mut peer, _) = registered(&master).await;
+    let link = master.controls().remove(0);
+    peer.say(r#"{"seq":1,"type":"close","data":{"reason":"bye"}}"#).await;
+    drop(peer);
+    assert_eq!(soon(link.closed()).await.to_string(), "closed by the peer: bye");
+}
+
 /// A client gives a resume up while `continue` is on its way: it dials again, and the session goes
 /// on.
 #[tokio::test(start_paused = true)]

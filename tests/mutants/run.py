@@ -1,14 +1,20 @@
 #!/usr/bin/env python3
 """Plants one bug after the other and expects the tests to turn red.
 
-    tests/mutants/run.py [word ...]     only the mutants whose name has one of the words
+    tests/mutants/run.py [word ...]          only the mutants whose name or file has one of the words
+    tests/mutants/run.py --check [word ...]  only whether the text that goes stands once in its file
+    tests/mutants/run.py --again [word ...]  also those that were tried before
 
-Each line of mutants.txt is one bug: a name, the file, the text that goes, the text that comes, and
-the tests that must notice. A bug that shows in a program needs `test -- FILTER`: cargo builds the
-examples only where nothing else is picked. It works on a copy under target/mutants, so the tree stays as it is.
+Each block of mutants.txt is one bug: a name, the file, the text that goes, the text that comes, and
+the tests that must notice. It works on a copy under target/mutants, so the tree stays as it is.
+
+What has come of a bug is kept in target/mutants.json, so a run that was broken off goes on where it
+was. A bug is tried anew when its block has changed, or anything that its tests are built from.
 """
 
 import argparse
+import hashlib
+import json
 import os
 import pathlib
 import shutil
@@ -18,6 +24,8 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+COPIED = ["Cargo.toml", "Cargo.lock", "README.md", "rustfmt.toml", "src", "tests", "examples", "docs", "benches"]
+STATE = ROOT / "target/mutants.json"
 BUILD = 300  # seconds; on a busy machine
 LIMIT = 90  # seconds for the tests of one mutant; a test that hangs has noticed
 
@@ -39,15 +47,43 @@ def mutants():
         yield fields
 
 
+def standing(mutant, whole):
+    """What is wrong with the text that goes, if anything."""
+    times = whole.count("\n".join(mutant["-"]))
+    return None if times == 1 else f"the text stands {times} times in {mutant['file']}"
+
+
+def files(top):
+    return {path for path in top.rglob("*") if path.is_file()} if top.is_dir() else {top} if top.exists() else set()
+
+
+def digest(copy, mutant):
+    """Of the bug and of all that its tests are built from: the tests of others are left out."""
+    tests = {f"tests/{word}.rs" for word in mutant["test"].split()}
+    digest = hashlib.sha256(repr(sorted(mutant.items())).encode())
+    for name in COPIED:
+        top = copy / name
+        for path in sorted(files(top)):
+            within = path.relative_to(copy).as_posix()
+            other = path.parent == copy / "tests" and within not in tests
+            if not other and not within.startswith("tests/mutants/"):
+                digest.update(within.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
 def copy_tree(copy):
-    copy.mkdir(parents=True, exist_ok=True)
-    for name in ["Cargo.toml", "Cargo.lock", "README.md", "rustfmt.toml", "src", "tests", "examples", "docs", "benches"]:
-        source, target = ROOT / name, copy / name
-        if source.is_dir():
-            shutil.rmtree(target, ignore_errors=True)
-            shutil.copytree(source, target, copy_function=shutil.copy2)
-        elif source.exists():
-            shutil.copy2(source, target)
+    """Copies what differs. A file that a broken run has left with a bug in it gets a new time with its
+    text, or cargo would take what was built of it for good."""
+    for name in COPIED:
+        wanted = {path.relative_to(ROOT) for path in files(ROOT / name)}
+        for path in files(copy / name):
+            if path.relative_to(copy) not in wanted:
+                path.unlink()
+        for path in wanted:
+            source, target = ROOT / path, copy / path
+            if not target.exists() or target.read_bytes() != source.read_bytes():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(source, target)
 
 
 def cargo(copy, arguments, limit):
@@ -70,8 +106,9 @@ def try_mutant(copy, mutant):
     path = copy / mutant["file"]
     whole = path.read_text()
     old, new = "\n".join(mutant["-"]), "\n".join(mutant["+"])
-    if whole.count(old) != 1:
-        return f"the text stands {whole.count(old)} times in {mutant['file']}"
+    fault = standing(mutant, whole)
+    if fault:
+        return fault
     try:
         path.write_text(whole.replace(old, new))
         builds = [["test", "--no-run", *mutant["test"].split()]]
@@ -89,21 +126,42 @@ def try_mutant(copy, mutant):
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("words", nargs="*")
-    words = arguments.parse_args().words
+    arguments.add_argument("--check", action="store_true", help="build and run nothing")
+    arguments.add_argument("--again", action="store_true", help="forget what was tried before")
+    options = arguments.parse_args()
+    chosen = [
+        mutant for mutant in mutants()
+        if not options.words or any(word in mutant["name"] or word in mutant["file"] for word in options.words)
+    ]
     copy = ROOT / "target/mutants"
-    copy_tree(copy)
+    if not options.check:
+        copy_tree(copy)
+    known = json.loads(STATE.read_text()) if STATE.exists() else {}
     dead, alive = 0, 0
-    for mutant in mutants():
-        if words and not any(word in mutant["name"] for word in words):
-            continue
-        started = time.monotonic()
-        fault = try_mutant(copy, mutant)
-        seconds = time.monotonic() - started
-        print(f"{'LIVES' if fault else 'dies '} {seconds:4.0f} s  {mutant['name']}", flush=True)
-        if fault:
-            print("    " + fault.replace("\n", "\n    "), flush=True)
+    for mutant in chosen:
+        name, started = mutant["name"], time.monotonic()
+        if options.check:
+            path = ROOT / mutant["file"]
+            fault = standing(mutant, path.read_text()) if path.exists() else f"no {mutant['file']}"
+            if fault:
+                print(f"{name}\n    {fault}")
+        else:
+            key = digest(copy, mutant)
+            before = known.get(name)
+            if before and before["digest"] == key and not options.again:
+                fault, when = before["fault"], "before"
+            else:
+                fault = try_mutant(copy, mutant)
+                when = f"{time.monotonic() - started:4.0f} s"
+                # What did not build says nothing of the bug; the machine may have been busy.
+                if not (fault or "").startswith("it does not build"):
+                    known[name] = {"digest": key, "fault": fault}
+                    STATE.write_text(json.dumps(known, indent=1))
+            print(f"{'LIVES' if fault else 'dies '} {when}  {name}", flush=True)
+            if fault:
+                print("    " + fault.replace("\n", "\n    "), flush=True)
         dead, alive = dead + (not fault), alive + bool(fault)
     # In the words of a test runner: a mutant that dies is a test that passed.
     print(f"{dead} passed, {alive} failed")

@@ -170,6 +170,17 @@ mod tests {
     }
 
     #[test]
+    fn who_came_back_is_woken_where_it_is_now() {
+        let mut budget = Budget::new(0);
+        let waker = futures::task::noop_waker();
+        let ticket = budget.join(1, Waker::noop());
+        assert!(budget.still_waits(ticket, &waker));
+        budget.give(1);
+        let Some(Granted::Task(granted)) = budget.grant() else { panic!("it waits") };
+        assert!(granted.will_wake(&waker) && !granted.will_wake(Waker::noop()));
+    }
+
+    #[test]
     fn at_the_end_all_tasks_are_woken() {
         let mut budget = Budget::new(0);
         budget.join(1, Waker::noop());

@@ -150,9 +150,21 @@ mod tests {
         assert!(phase.is_meant());
         assert!(phase.ask(closed()) && !phase.ask(closed()));
         assert_eq!(admitted(&phase), [false, false, true, true], "until the task begins with it");
+        phase.drain(false, false);
+        assert_eq!(admitted(&phase), [false, false, true, true], "here neither");
         phase = Phase::Closing(closed(), Goodbye::Said);
         assert_eq!(admitted(&phase), [false; 4]);
         phase.drain(false, false);
         assert!(matches!(phase, Phase::Closing(_, Goodbye::Said)));
+    }
+
+    /// A graceful end that is begun after somebody has asked for a plain one is kept to.
+    #[test]
+    fn who_asked_to_close_may_still_drain() {
+        let mut phase = Phase::Open;
+        phase.ask(Closed::local(CloseCode::NORMAL, "bye"));
+        assert_eq!(admitted(&phase), [true; 4], "until the task begins with it");
+        phase.drain(false, false);
+        assert_eq!(admitted(&phase), [false, true, true, true]);
     }
 }

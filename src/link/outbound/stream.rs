@@ -262,3 +262,33 @@ impl Stream {
         wake.tasks.append(&mut self.drains);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_earliest_deadline_is_looked_at_and_not_too_often() {
+        let start = Instant::now();
+        let at = |ms| Some(start + Duration::from_millis(ms));
+        let mut deadlines = Deadlines { earliest: None, rested: start };
+        assert!(!deadlines.add(None) && deadlines.next().is_none());
+        assert!(deadlines.add(at(500)) && !deadlines.add(at(900)) && deadlines.add(at(300)));
+        assert_eq!(deadlines.next(), at(300));
+        deadlines.begin_look();
+        assert_eq!(deadlines.next(), None);
+        deadlines.end_look(start + Duration::from_millis(300), at(500), 2);
+        assert_eq!(deadlines.next(), at(500));
+        // One that comes meanwhile has not been looked at.
+        deadlines.begin_look();
+        assert!(deadlines.add(at(600)));
+        deadlines.end_look(start + Duration::from_millis(500), at(900), 2);
+        assert_eq!(deadlines.next(), at(600));
+        // Each of those that wait takes a microsecond.
+        deadlines.begin_look();
+        deadlines.end_look(start + Duration::from_millis(600), at(601), 5000);
+        assert_eq!(deadlines.next(), at(605));
+    }
+}

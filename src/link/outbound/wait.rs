@@ -135,6 +135,39 @@ mod tests {
         );
     }
 
+    /// Who waits is woken by what is given back, and by the end.
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_is_woken() {
+        for ends in [false, true] {
+            let handle = outlet(|config| config.requests_in_flight = 1);
+            let mut taken = Some(handle.0.stream.permits(Of::Slots, 1).await.unwrap());
+            let waiting = tokio::spawn({
+                let handle = handle.clone();
+                async move { handle.0.stream.permits(Of::Slots, 1).await.is_ok() }
+            });
+            tokio::task::yield_now().await;
+            if ends {
+                handle.end(crate::close::Closed::lost("gone"));
+            } else {
+                taken = None;
+            }
+            let woken = tokio::time::timeout(std::time::Duration::from_secs(1), waiting).await;
+            assert_eq!(woken.expect("it is woken").unwrap(), !ends);
+            drop(taken);
+        }
+    }
+
+    #[tokio::test]
+    async fn who_leaves_lets_those_behind_it_through() {
+        let handle = outlet(|config| config.requests_in_flight = 3);
+        let _taken = handle.0.stream.permits(Of::Slots, 2).await.unwrap();
+        let mut large = Box::pin(handle.0.stream.permits(Of::Slots, 3));
+        let mut small = Box::pin(handle.0.stream.permits(Of::Slots, 1));
+        assert!((&mut large).now_or_never().is_none() && (&mut small).now_or_never().is_none());
+        drop(large);
+        assert!(small.now_or_never().is_some());
+    }
+
     #[tokio::test]
     async fn at_the_end_nobody_waits() {
         let handle = outlet(|config| config.requests_in_flight = 1);
