@@ -22,6 +22,8 @@ use stacks::{Stack, floor, jsonrpc, link, tarpc_json};
 enum Command {
     /// Measures everything and writes benches/RESULTS.md.
     Run(run::Options),
+    /// Measures one build of this program against another: benches/ab.sh.
+    Compare(run::Comparison),
     /// A server that takes orders from its input.
     Serve {
         stack: Stack,
@@ -64,6 +66,7 @@ enum Command {
 fn main() -> Result<()> {
     match Command::parse() {
         Command::Run(options) => run::run(&options),
+        Command::Compare(options) => run::compare(&options),
         Command::Serve { stack, multi_thread, hold, handlers } => {
             runtime(multi_thread)?.block_on(server::serve(stack, hold, handlers))
         }

@@ -1,5 +1,7 @@
 //! The measuring run: starts servers and clients, the stacks in turn, and writes the results.
 
+mod change;
+mod compare;
 mod loads;
 mod process;
 mod report;
@@ -11,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use crate::stacks::Stack;
+pub use compare::{Comparison, compare};
 use loads::Sizes;
 use process::{Place, Rig};
 use samples::Samples;

@@ -27,7 +27,8 @@ over all its crates. Unless a table says otherwise each has one thread, and wher
 both share one core. With the *multi-thread runtime* each has tokio's as it is by default, with a worker thread for
 each core, and the system places them all (Node has no such runtime: its processes are only not bound to a core).
 CPU time is that of both processes, the kernel's share included. The stacks take turns within each round; the
-numbers are the medians of the rounds. Why a goal is not met: [profiles.md](profiles.md).
+numbers are the medians of the rounds. Why a goal is not met: [profiles.md](profiles.md). To compare two revisions of
+this library: `benches/ab.sh`.
 ";
 
 pub fn report(samples: &Samples, sizes: &Sizes) -> String {
