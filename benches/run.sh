@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Measures this library against its peers, writes benches/RESULTS.md: twenty minutes on a
-# quiet machine. Installs what it needs and is not there: valgrind, Node, Clusterio's packages.
+# Measures this library against its peers, writes benches/RESULTS.md and draws benches/rates.svg: twenty
+# minutes on a quiet machine. Installs what it needs and is not there: valgrind, Node, Clusterio's packages.
 #
 #   benches/run.sh                      everything
 #   benches/run.sh --quick              a short pass, to see that it works; its numbers mean little

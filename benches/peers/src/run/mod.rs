@@ -1,6 +1,7 @@
 //! The measuring run: starts servers and clients, the stacks in turn, and writes the results.
 
 mod change;
+mod chart;
 mod compare;
 mod loads;
 mod process;
@@ -29,7 +30,7 @@ pub struct Options {
     /// Only these parts.
     #[arg(long, value_enum, value_delimiter = ',')]
     parts: Vec<Part>,
-    /// Where to write the results, instead of benches/RESULTS.md.
+    /// Where to write the results, instead of benches/RESULTS.md; the chart goes beside them.
     #[arg(long)]
     output: Option<PathBuf>,
 }
@@ -72,6 +73,11 @@ pub fn run(options: &Options) -> Result<()> {
     std::fs::write(&output, report::report(&samples, &sizes))
         .with_context(|| output.display().to_string())?;
     eprintln!("written to {}", output.display());
+    if let Some(drawing) = chart::rates(&samples, &sizes)? {
+        let drawn = output.with_file_name("rates.svg");
+        std::fs::write(&drawn, drawing).with_context(|| drawn.display().to_string())?;
+        eprintln!("drawn in {}", drawn.display());
+    }
     Ok(())
 }
 

@@ -14,6 +14,8 @@ const HEAD: &str = "\
 Written by `benches/run.sh`; edit nothing here. What to keep are the ratios: absolute numbers change from
 machine to machine.
 
+![Requests per second, by stack and load](rates.svg)
+
 `seqlink` is this library with sessions, time limits and limits, all as they are by default; whoever asks is a
 task that waits for its answer, one for each request in flight. The *floor* is bare tokio-tungstenite, batched,
 with the same JSON parsed and written on both sides, and nothing else: a task for each socket, which asks anew with
