@@ -57,6 +57,7 @@ async function play(count, inFlight, millis) {
 	return {
 		requests: counts.reduce((sum, requests) => sum + requests),
 		p50_ns: times[times.length >> 1] ?? 0,
+		p99_ns: times[Math.floor(times.length * 0.99)] ?? 0,
 		slowest: counts[0] / Math.max(counts[count >> 1], 1),
 	};
 }
@@ -65,7 +66,7 @@ async function timed(act) {
 	const [started, before] = [process.hrtime.bigint(), cpu()];
 	const outcome = await act();
 	const wall_ns = Number(process.hrtime.bigint() - started);
-	return JSON.stringify({ requests: 0, p50_ns: 0, slowest: 1, ...outcome, wall_ns, cpu_ns: cpu() - before });
+	return JSON.stringify({ requests: 0, p50_ns: 0, p99_ns: 0, slowest: 1, ...outcome, wall_ns, cpu_ns: cpu() - before });
 }
 
 async function obeyed(order) {

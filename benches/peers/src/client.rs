@@ -27,7 +27,8 @@ enum Fleet {
         counter: Arc<Counter>,
     },
     Forward(link::Forwarder),
-    Floor(Vec<floor::Socket>),
+    /// Of the floor, or of the floor of one loop.
+    Floor(Stack, Vec<floor::Socket>),
     /// The floor's sockets wait for broadcasts, each on a task of its own.
     Listening(u64, Arc<Counter>),
     Tarpc(Vec<tarpc_json::Client>),
@@ -99,8 +100,9 @@ async fn connect(stack: Stack, address: &str, links: usize) -> Result<Fleet> {
                 clients.iter().map(async |client| anyhow::Ok(link::Asker(client.link().await?)));
             Fleet::Seqlink { links: try_join_all(askers).await?, clients, counter }
         }
-        Stack::Floor => {
-            Fleet::Floor(each(links, async |_| floor::Socket::connect(address).await).await?)
+        Stack::Floor | Stack::OneLoop => {
+            let sockets = each(links, async |_| floor::Socket::connect(address).await).await?;
+            Fleet::Floor(stack, sockets)
         }
         Stack::Tarpc => {
             Fleet::Tarpc(each(links, async |_| tarpc_json::Client::connect(address).await).await?)
@@ -157,11 +159,15 @@ impl Driver {
                 stacks::play(&clients[..links], in_flight, pace).await
             }
             Fleet::Listening(..) => bail!("these connections only listen"),
-            Fleet::Floor(sockets) => {
+            Fleet::Floor(stack, sockets) => {
+                let one_loop = *stack == Stack::OneLoop;
                 let playing = std::mem::take(sockets).into_iter().map(|mut socket| {
                     let pace = pace.clone();
                     tokio::spawn(async move {
-                        let tally = socket.play(in_flight, &pace).await?;
+                        let tally = match one_loop {
+                            true => socket.play_in_one_loop(in_flight, &pace).await?,
+                            false => socket.play(in_flight, &pace).await?,
+                        };
                         anyhow::Ok((socket, tally))
                     })
                 });
@@ -181,7 +187,7 @@ impl Driver {
             Fleet::Seqlink { links, .. } => stacks::blobs(links).await?,
             Fleet::Tarpc(clients) => stacks::blobs(clients).await?,
             Fleet::Jsonrpsee { clients, .. } => stacks::blobs(clients).await?,
-            Fleet::Floor(sockets) => {
+            Fleet::Floor(_, sockets) => {
                 let blob = Blob::sample();
                 for sockets in sockets.chunks_mut(64) {
                     try_join_all(sockets.iter_mut().map(|socket| socket.blob(&blob))).await?;
@@ -197,7 +203,7 @@ impl Driver {
             Fleet::Seqlink { links, counter, .. } => {
                 link::stream(&first(links)?.0, counter, events).await
             }
-            Fleet::Floor(sockets) => {
+            Fleet::Floor(_, sockets) => {
                 sockets.first_mut().context("no connection")?.stream(events).await
             }
             Fleet::Jsonrpsee { clients, .. } => first(clients)?.stream(events).await,
@@ -214,7 +220,7 @@ impl Driver {
                     outputs.extend(try_join_all(listening).await?);
                 }
             }
-            Fleet::Floor(sockets) => {
+            Fleet::Floor(_, sockets) => {
                 let counter = Arc::<Counter>::default();
                 let links = sockets.len() as u64;
                 for mut socket in std::mem::take(sockets) {

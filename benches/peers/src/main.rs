@@ -13,6 +13,7 @@ use anyhow::{Result, bail};
 use clap::Parser;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
 
 use pace::{Clock, Outcome, Pace};
 use stacks::{Stack, floor, jsonrpc, link, tarpc_json};
@@ -21,9 +22,14 @@ use stacks::{Stack, floor, jsonrpc, link, tarpc_json};
 enum Command {
     /// Measures everything and writes benches/RESULTS.md.
     Run(run::Options),
+    /// Measures one build of this program against another: benches/ab.sh.
+    Compare(run::Comparison),
     /// A server that takes orders from its input.
     Serve {
         stack: Stack,
+        /// On tokio's multi-thread runtime, as it is by default.
+        #[arg(long)]
+        multi_thread: bool,
         /// The floor's server keeps its connections and broadcasts, and answers nothing.
         #[arg(long)]
         hold: bool,
@@ -34,6 +40,9 @@ enum Command {
     /// A client that takes orders from its input.
     Drive {
         stack: Stack,
+        /// On tokio's multi-thread runtime, as it is by default.
+        #[arg(long)]
+        multi_thread: bool,
         #[arg(long)]
         address: String,
         #[arg(long, default_value_t = 1)]
@@ -55,28 +64,32 @@ enum Command {
 }
 
 fn main() -> Result<()> {
-    let command = Command::parse();
-    if let Command::Run(options) = &command {
-        return run::run(options);
-    }
-    // 15,000 connections are more than most systems allow unasked.
-    let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    match command {
-        Command::Run(_) => Ok(()),
-        Command::Serve { stack, hold, handlers } => {
-            runtime.block_on(server::serve(stack, hold, handlers))
+    match Command::parse() {
+        Command::Run(options) => run::run(&options),
+        Command::Compare(options) => run::compare(&options),
+        Command::Serve { stack, multi_thread, hold, handlers } => {
+            runtime(multi_thread)?.block_on(server::serve(stack, hold, handlers))
         }
-        Command::Drive { stack, address, links, role } => {
-            runtime.block_on(client::drive(stack, &address, links, role))
+        Command::Drive { stack, multi_thread, address, links, role } => {
+            runtime(multi_thread)?.block_on(client::drive(stack, &address, links, role))
         }
-        Command::Both { stack, in_flight, requests, millis } => runtime.block_on(async {
+        Command::Both { stack, in_flight, requests, millis } => runtime(false)?.block_on(async {
             let outcome = both(stack, in_flight, requests, millis).await?;
             println!("{}", serde_json::to_string(&outcome)?);
             Ok(())
         }),
     }
+}
+
+fn runtime(multi_thread: bool) -> Result<Runtime> {
+    // 15,000 connections are more than most systems allow unasked.
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
+    let mut runtime = match multi_thread {
+        true => Builder::new_multi_thread(),
+        false => Builder::new_current_thread(),
+    };
+    Ok(runtime.enable_all().build()?)
 }
 
 async fn both(stack: Stack, in_flight: usize, requests: u64, ms: Option<u64>) -> Result<Outcome> {
@@ -92,6 +105,11 @@ async fn both(stack: Stack, in_flight: usize, requests: u64, ms: Option<u64>) ->
             tokio::spawn(floor::serve(listener));
             let mut socket = floor::Socket::connect(&address).await?;
             vec![socket.play(in_flight, &pace()).await?]
+        }
+        Stack::OneLoop => {
+            tokio::spawn(floor::serve(listener));
+            let mut socket = floor::Socket::connect(&address).await?;
+            vec![socket.play_in_one_loop(in_flight, &pace()).await?]
         }
         Stack::Seqlink => {
             let (_master, port) = link::serve(None).await?;

@@ -1,37 +1,45 @@
 //! How long a load goes on, and what came of it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-/// Requests that are still to be made. All programs run on one thread: no lock, no atomic add.
+/// Whether one more request is to be made.
 #[derive(Clone, Debug)]
-pub struct Pace(Arc<AtomicU64>);
+pub enum Pace {
+    /// So many are left.
+    Count(Arc<AtomicU64>),
+    /// Until the time is over. Nobody writes until then: the cores share what they read.
+    Time(Arc<AtomicBool>),
+}
 
 impl Pace {
     pub fn count(requests: u64) -> Self {
-        Self(Arc::new(AtomicU64::new(requests)))
+        Self::Count(Arc::new(AtomicU64::new(requests)))
     }
 
     /// As many as the time allows.
     pub fn time(limit: Duration) -> Self {
-        let pace = Self::count(u64::MAX);
-        let stop = pace.clone();
+        let over = Arc::<AtomicBool>::default();
+        let end = Arc::clone(&over);
         tokio::spawn(async move {
             tokio::time::sleep(limit).await;
-            stop.0.store(0, Relaxed);
+            end.store(true, Relaxed);
         });
-        pace
+        Self::Time(over)
     }
 
     pub fn take(&self) -> bool {
-        let left = self.0.load(Relaxed);
-        self.0.store(left.saturating_sub(1), Relaxed);
-        left > 0
+        match self {
+            Self::Count(left) => {
+                left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok()
+            }
+            Self::Time(over) => !over.load(Relaxed),
+        }
     }
 }
 
@@ -46,18 +54,16 @@ pub struct Counter {
 impl Counter {
     /// Waits for `events` more than the last call did.
     pub async fn more(&self, events: u64) {
-        let target = self.target.load(Relaxed) + events;
-        self.target.store(target, Relaxed);
-        while self.count.load(Relaxed) < target {
+        let target = self.target.fetch_add(events, SeqCst) + events;
+        while self.count.load(SeqCst) < target {
             self.reached.notified().await;
         }
     }
 
     /// One more has come.
     pub fn one(&self) {
-        let count = self.count.load(Relaxed) + 1;
-        self.count.store(count, Relaxed);
-        if count == self.target.load(Relaxed) {
+        let count = self.count.fetch_add(1, SeqCst) + 1;
+        if count == self.target.load(SeqCst) {
             self.reached.notify_one();
         }
     }
@@ -82,8 +88,14 @@ impl Tally {
         Self { requests, ..Self::default() }
     }
 
+    /// Of the next request, if it is one that is timed.
     pub fn starts(&self) -> Option<Instant> {
-        self.requests.is_multiple_of(self.every).then(Instant::now)
+        self.starts_at(self.requests)
+    }
+
+    /// Of the request with this number.
+    pub fn starts_at(&self, number: u64) -> Option<Instant> {
+        number.is_multiple_of(self.every).then(Instant::now)
     }
 
     pub fn ends(&mut self, started: Option<Instant>) {
@@ -107,6 +119,7 @@ pub struct Outcome {
     /// The CPU time of the client's process.
     pub cpu_ns: u64,
     pub p50_ns: u64,
+    pub p99_ns: u64,
     /// Requests of the slowest link by those of the median link.
     pub slowest: f64,
 }
@@ -125,6 +138,7 @@ impl Outcome {
             wall_ns,
             cpu_ns,
             p50_ns: times.get(times.len() / 2).copied().unwrap_or(0).into(),
+            p99_ns: times.get(times.len() * 99 / 100).copied().unwrap_or(0).into(),
             slowest: least as f64 / (median as f64).max(1.0),
         }
     }

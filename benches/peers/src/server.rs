@@ -22,7 +22,7 @@ pub async fn serve(stack: Stack, hold: bool, handlers: Option<usize>) -> Result<
             listen(port, order);
             relay(orders, async |()| link::broadcast(&master).await).await
         }
-        Stack::Floor => {
+        Stack::Floor | Stack::OneLoop => {
             let listener = listener(order).await?;
             if hold {
                 return floor::broadcast(listener, orders).await;

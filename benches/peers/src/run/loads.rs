@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 
 use super::pause;
-use super::process::{Client, Cores, Server};
+use super::process::{Client, Place, Rig, Server};
 use super::samples::Samples;
 use crate::client::Role;
 use crate::stacks::Stack;
@@ -39,6 +39,14 @@ pub fn name(links: usize, in_flight: usize) -> String {
     match links {
         1 => format!("{in_flight} in flight"),
         _ => format!("{links} links, {in_flight} in flight on each"),
+    }
+}
+
+/// The load of one link, at that place.
+pub fn at(place: Place, in_flight: usize) -> String {
+    match place {
+        Place::MultiThread => format!("{}, multi-thread runtime", name(1, in_flight)),
+        _ => name(1, in_flight),
     }
 }
 
@@ -85,6 +93,7 @@ fn play(
     samples.add(load, stack, "slowest", outcome.slowest);
     if outcome.p50_ns > 0 {
         samples.add(load, stack, "p50", outcome.p50_ns as f64 / 1e3);
+        samples.add(load, stack, "p99", outcome.p99_ns as f64 / 1e3);
     }
     Ok(())
 }
@@ -95,17 +104,20 @@ fn warm_up(client: &mut Client, stack: Stack, play: &str, sizes: &Sizes) -> Resu
     client.ask(&format!("{play} {millis}")).map(drop)
 }
 
-/// Requests and events on one link.
-pub fn link(samples: &mut Samples, stack: Stack, cores: Cores, sizes: &Sizes) -> Result<()> {
-    let mut server = Server::start(stack, cores.server, &[])?;
-    let mut client = Client::start(&server, stack, cores.client, 1)?;
+/// Requests in flight on one link.
+pub const IN_FLIGHT: [usize; 3] = [1, 64, 256];
+
+/// Requests on one link, and events where they can be compared.
+pub fn link(samples: &mut Samples, stack: Stack, rig: &Rig, sizes: &Sizes) -> Result<()> {
+    let mut server = Server::start(rig, stack, &[])?;
+    let mut client = Client::start(rig, &server, stack, 1)?;
     warm_up(&mut client, stack, "play 1 64", sizes)?;
-    for in_flight in [1, 64, 256] {
+    for in_flight in IN_FLIGHT {
         let order = format!("play 1 {in_flight} {}", sizes.millis);
         let both = (&mut server, &mut client);
-        play(samples, &name(1, in_flight), stack, both, &order)?;
+        play(samples, &at(rig.place(), in_flight), stack, both, &order)?;
     }
-    if stack.has_events() {
+    if stack.has_events() && rig.place() == Place::OneCore {
         client.ask(&format!("stream {}", sizes.events / 10))?;
         let order = format!("stream {}", sizes.events);
         play(samples, EVENTS, stack, (&mut server, &mut client), &order)?;
@@ -114,20 +126,20 @@ pub fn link(samples: &mut Samples, stack: Stack, cores: Cores, sizes: &Sizes) ->
 }
 
 /// Requests on many links.
-pub fn thousand(samples: &mut Samples, stack: Stack, cores: Cores, sizes: &Sizes) -> Result<()> {
-    let mut server = Server::start(stack, cores.server, &[])?;
-    let mut client = Client::start(&server, stack, cores.client, 1000)?;
+pub fn thousand(samples: &mut Samples, stack: Stack, rig: &Rig, sizes: &Sizes) -> Result<()> {
+    let mut server = Server::start(rig, stack, &[])?;
+    let mut client = Client::start(rig, &server, stack, 1000)?;
     warm_up(&mut client, stack, "play 1000 4", sizes)?;
     let order = format!("play 1000 4 {}", sizes.millis * 2);
     play(samples, &name(1000, 4), stack, (&mut server, &mut client), &order)
 }
 
 /// Control → master → slave, three processes on one core.
-pub fn forward(samples: &mut Samples, cores: Cores, sizes: &Sizes) -> Result<()> {
+pub fn forward(samples: &mut Samples, rig: &Rig, sizes: &Sizes) -> Result<()> {
     let stack = Stack::Seqlink;
-    let mut server = Server::start(stack, cores.server, &[])?;
-    let mut worker = Client::as_role(&server, stack, cores.client, 1, Role::Worker)?;
-    let mut client = Client::as_role(&server, stack, cores.client, 1, Role::Forward)?;
+    let mut server = Server::start(rig, stack, &[])?;
+    let mut worker = Client::as_role(rig, &server, stack, 1, Role::Worker)?;
+    let mut client = Client::as_role(rig, &server, stack, 1, Role::Forward)?;
     client.ask(&format!("play 1 64 {}", sizes.millis / 2))?;
     for in_flight in [1, 64] {
         let load = forwarded(in_flight);
@@ -138,23 +150,24 @@ pub fn forward(samples: &mut Samples, cores: Cores, sizes: &Sizes) -> Result<()>
         samples.add(&load, stack, "rate", requests / outcome.wall_ns as f64 * 1e9);
         samples.add(&load, stack, "cpu", (others + outcome.cpu_ns) as f64 / requests / 1e3);
         samples.add(&load, stack, "p50", outcome.p50_ns as f64 / 1e3);
+        samples.add(&load, stack, "p99", outcome.p99_ns as f64 / 1e3);
     }
     Ok(())
 }
 
 /// Connecting, idle memory, broadcasts, and the return after a cut.
-pub fn fleet(samples: &mut Samples, stack: Stack, cores: Cores, sizes: &Sizes) -> Result<()> {
+pub fn fleet(samples: &mut Samples, stack: Stack, rig: &Rig, sizes: &Sizes) -> Result<()> {
     let links = sizes.links;
-    let mut server = Server::start(stack, cores.server, &[])?;
+    let mut server = Server::start(rig, stack, &[])?;
     let before = server.number("memory")?;
-    let mut client = Client::start(&server, stack, cores.client, links)?;
+    let mut client = Client::start(rig, &server, stack, links)?;
     samples.add(FLEET, stack, "connect", client.connected.wall_ns as f64 / 1e6);
     pause(1);
     let kib = (server.number("memory")? - before) as f64 / links as f64;
     samples.add(FLEET, stack, "memory", kib);
     if stack == Stack::Floor {
-        server = Server::start(stack, cores.server, &["--hold"])?;
-        client = Client::start(&server, stack, cores.client, links)?;
+        server = Server::start(rig, stack, &["--hold"])?;
+        client = Client::start(rig, &server, stack, links)?;
         pause(1);
     }
     if stack.has_events() {
@@ -199,10 +212,10 @@ fn broadcast(
 }
 
 /// How long the largest fleet takes to connect and register, and what it weighs.
-pub fn register(samples: &mut Samples, stack: Stack, cores: Cores, links: usize) -> Result<()> {
-    let mut server = Server::start(stack, cores.server, &[])?;
+pub fn register(samples: &mut Samples, stack: Stack, rig: &Rig, links: usize) -> Result<()> {
+    let mut server = Server::start(rig, stack, &[])?;
     let before = server.number("memory")?;
-    let client = Client::start(&server, stack, cores.client, links)?;
+    let client = Client::start(rig, &server, stack, links)?;
     samples.add(MOST, stack, "connect", client.connected.wall_ns as f64 / 1e6);
     pause(1);
     let kib = (server.number("memory")? - before) as f64 / links as f64;
@@ -210,41 +223,54 @@ pub fn register(samples: &mut Samples, stack: Stack, cores: Cores, links: usize)
     Ok(())
 }
 
-/// Memory of links that have each carried a large message, a while ago.
-pub fn grown(samples: &mut Samples, stacks: &[Stack], cores: Cores, sizes: &Sizes) -> Result<()> {
-    let mut fleets = Vec::new();
-    for stack in stacks.iter().filter(|stack| matches!(stack, Stack::Seqlink | Stack::Floor)) {
-        let mut server = Server::start(*stack, cores.server, &[])?;
-        let before = server.number("memory")?;
-        let mut client = Client::start(&server, *stack, cores.client, sizes.links)?;
-        client.ask("blobs")?;
-        let kib = (server.number("memory")? - before) as f64 / sizes.links as f64;
-        samples.add(FLEET, *stack, "memory, just carried", kib);
-        fleets.push((*stack, server, client, before));
+/// Links that have each carried a large message.
+pub struct Carried {
+    stack: Stack,
+    server: Server,
+    _client: Client,
+    links: usize,
+    before: u64,
+}
+
+/// Has each of so many links carry a large message, there and back.
+pub fn carry(samples: &mut Samples, stack: Stack, rig: &Rig, links: usize) -> Result<Carried> {
+    let mut server = Server::start(rig, stack, &[])?;
+    let before = server.number("memory")?;
+    let mut client = Client::start(rig, &server, stack, links)?;
+    client.ask("blobs")?;
+    let mut carried = Carried { stack, server, _client: client, links, before };
+    carried.weigh(samples, "memory, just carried")?;
+    Ok(carried)
+}
+
+impl Carried {
+    /// Memory of the links once they have rested.
+    pub fn rested(mut self, samples: &mut Samples) -> Result<()> {
+        self.weigh(samples, "memory, rested")
     }
-    pause(sizes.rest);
-    for (stack, server, _client, before) in &mut fleets {
-        let kib = (server.number("memory")? - *before) as f64 / sizes.links as f64;
-        samples.add(FLEET, *stack, "memory, rested", kib);
+
+    fn weigh(&mut self, samples: &mut Samples, quantity: &'static str) -> Result<()> {
+        let kib = (self.server.number("memory")? - self.before) as f64 / self.links as f64;
+        samples.add(FLEET, self.stack, quantity, kib);
+        Ok(())
     }
-    Ok(())
 }
 
 /// The cost of a request among more and more links, and among more and more pending requests.
-pub fn growth(samples: &mut Samples, cores: Cores, sizes: &Sizes) -> Result<()> {
+pub fn growth(samples: &mut Samples, rig: &Rig, sizes: &Sizes) -> Result<()> {
     let stack = Stack::Seqlink;
     let order = format!("play 1 64 {}", sizes.millis);
     let warm = format!("play 1 64 {}", sizes.millis / 2);
     for links in growing_links(sizes) {
-        let mut server = Server::start(stack, cores.server, &[])?;
-        let mut client = Client::start(&server, stack, cores.client, links)?;
+        let mut server = Server::start(rig, stack, &[])?;
+        let mut client = Client::start(rig, &server, stack, links)?;
         client.ask(&warm)?;
         let load = among(links);
         play(samples, &load, stack, (&mut server, &mut client), &order)?;
     }
     for pending in PENDING {
-        let mut server = Server::start(stack, cores.server, &["--handlers", "2048"])?;
-        let mut client = Client::start(&server, stack, cores.client, 1)?;
+        let mut server = Server::start(rig, stack, &["--handlers", "2048"])?;
+        let mut client = Client::start(rig, &server, stack, 1)?;
         client.ask(&format!("hang {pending}"))?;
         client.ask(&warm)?;
         let load = beside(pending);
@@ -254,22 +280,20 @@ pub fn growth(samples: &mut Samples, cores: Cores, sizes: &Sizes) -> Result<()> 
 }
 
 /// Instructions in user space of one request, client and server together.
-pub fn instructions(samples: &mut Samples, stacks: &[Stack]) -> Result<()> {
-    for stack in stacks.iter().filter(|stack| **stack != Stack::Clusterio) {
-        for in_flight in [1, 64] {
-            let [few, many] = [2000, 6000];
-            let between = count(*stack, in_flight, many)? - count(*stack, in_flight, few)?;
-            let each = between as f64 / f64::from(many - few);
-            samples.add(&name(1, in_flight), *stack, "instructions", each);
-        }
+pub fn instructions(samples: &mut Samples, stack: Stack, rig: &Rig) -> Result<()> {
+    for in_flight in [1, 64] {
+        let [few, many] = [2000, 6000];
+        let count = |requests| count(rig, stack, in_flight, requests);
+        let each = (count(many)? - count(few)?) as f64 / f64::from(many - few);
+        samples.add(&name(1, in_flight), stack, "instructions", each);
     }
     Ok(())
 }
 
-fn count(stack: Stack, in_flight: usize, requests: u32) -> Result<u64> {
+fn count(rig: &Rig, stack: Stack, in_flight: usize, requests: u32) -> Result<u64> {
     let mut command = Command::new("valgrind");
     command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]);
-    command.arg(std::env::current_exe()?).args(["both", stack.name()]);
+    command.arg(rig.program()).args(["both", stack.name()]);
     command.args(["--in-flight", &in_flight.to_string(), "--requests", &requests.to_string()]);
     let output = command.output().context("valgrind")?;
     let text = String::from_utf8_lossy(&output.stderr);

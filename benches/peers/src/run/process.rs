@@ -1,7 +1,7 @@
 //! A process of ours: one order a line in, one answer a line out.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
@@ -16,24 +16,75 @@ use crate::stacks::Stack;
 /// Nothing that is asked of a process takes longer.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The two cores that a run uses; on a machine with one they are the same.
-#[derive(Clone, Copy, Debug)]
-pub struct Cores {
-    pub server: usize,
-    pub client: usize,
+/// A program, and where its processes run.
+#[derive(Clone, Debug)]
+pub struct Rig {
+    program: PathBuf,
+    place: Place,
+    /// The server's core and the client's; on a machine with one they are the same.
+    cores: [usize; 2],
 }
 
-impl Cores {
-    pub fn find() -> Result<Self> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Both on one core, a thread each: then the time of a request is its whole cost.
+    OneCore,
+    /// On a core each, a thread each.
+    TwoCores,
+    /// On tokio's multi-thread runtime as it is by default, wherever the system puts its threads.
+    MultiThread,
+}
+
+impl Rig {
+    /// Processes of this program.
+    pub fn new(program: PathBuf) -> Result<Self> {
         let allowed = sched_getaffinity(None)?;
         let mut cores = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
         let first = cores.next().context("no core")?;
-        Ok(Self { server: cores.next_back().unwrap_or(first), client: first })
+        let cores = [cores.next_back().unwrap_or(first), first];
+        Ok(Self { program, place: Place::OneCore, cores })
     }
 
-    /// Both processes on one core: then the time of a request is its whole cost.
-    pub fn one(self) -> Self {
-        Self { client: self.server, ..self }
+    pub fn at(&self, place: Place) -> Self {
+        Self { place, ..self.clone() }
+    }
+
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// The cores that a server may use, and a client.
+    fn cores(&self) -> Result<[CpuSet; 2]> {
+        let [server, client] = self.cores;
+        let only = |core| {
+            let mut set = CpuSet::new();
+            set.set(core);
+            set
+        };
+        Ok(match self.place {
+            Place::OneCore => [only(server), only(server)],
+            Place::TwoCores => [only(server), only(client)],
+            Place::MultiThread => [sched_getaffinity(None)?; 2],
+        })
+    }
+
+    fn command(&self, stack: Stack, verb: &str) -> Command {
+        if stack == Stack::Clusterio {
+            let file = format!("clusterio/{verb}.mjs");
+            let mut command = Command::new("node");
+            command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(file));
+            return command;
+        }
+        let mut command = Command::new(&self.program);
+        command.args([verb, stack.name()]);
+        if self.place == Place::MultiThread {
+            command.arg("--multi-thread");
+        }
+        command
     }
 }
 
@@ -44,12 +95,10 @@ pub struct Process {
 }
 
 impl Process {
-    fn start(mut command: Command, core: usize) -> Result<Self> {
+    fn start(mut command: Command, cores: &CpuSet) -> Result<Self> {
         let ours = sched_getaffinity(None)?;
-        let mut one = CpuSet::new();
-        one.set(core);
         // A child inherits the cores of the thread that starts it.
-        sched_setaffinity(None, &one)?;
+        sched_setaffinity(None, cores)?;
         let started = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         sched_setaffinity(None, &ours)?;
         let mut child = started.with_context(|| format!("{command:?}"))?;
@@ -98,10 +147,11 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn start(stack: Stack, core: usize, arguments: &[&str]) -> Result<Self> {
-        let mut command = program(stack, "serve")?;
+    pub fn start(rig: &Rig, stack: Stack, arguments: &[&str]) -> Result<Self> {
+        let mut command = rig.command(stack, "serve");
         command.args(arguments);
-        let mut process = Process::start(command, core)?;
+        let [cores, _] = rig.cores()?;
+        let mut process = Process::start(command, &cores)?;
         let port = process.answer()?;
         Ok(Self { process, address: format!("127.0.0.1:{port}") })
     }
@@ -118,25 +168,26 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn start(server: &Server, stack: Stack, core: usize, links: usize) -> Result<Self> {
-        Self::as_role(server, stack, core, links, Role::Direct)
+    pub fn start(rig: &Rig, server: &Server, stack: Stack, links: usize) -> Result<Self> {
+        Self::as_role(rig, server, stack, links, Role::Direct)
     }
 
     pub fn as_role(
+        rig: &Rig,
         server: &Server,
         stack: Stack,
-        core: usize,
         links: usize,
         role: Role,
     ) -> Result<Self> {
-        let mut command = program(stack, "drive")?;
+        let mut command = rig.command(stack, "drive");
         command.args(["--address", &server.address, "--links", &links.to_string()]);
         match role {
             Role::Direct => {}
             Role::Forward => drop(command.args(["--role", "forward"])),
             Role::Worker => drop(command.args(["--role", "worker"])),
         }
-        let mut process = Process::start(command, core)?;
+        let [_, cores] = rig.cores()?;
+        let mut process = Process::start(command, &cores)?;
         let connected = serde_json::from_str(&process.answer()?)?;
         Ok(Self { process, connected })
     }
@@ -153,16 +204,4 @@ impl Client {
     pub fn outcome(&mut self) -> Result<Outcome> {
         Ok(serde_json::from_str(&self.process.answer()?)?)
     }
-}
-
-fn program(stack: Stack, verb: &str) -> Result<Command> {
-    if stack == Stack::Clusterio {
-        let file = format!("clusterio/{verb}.mjs");
-        let mut command = Command::new("node");
-        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(file));
-        return Ok(command);
-    }
-    let mut command = Command::new(std::env::current_exe()?);
-    command.args([verb, stack.name()]);
-    Ok(command)
 }

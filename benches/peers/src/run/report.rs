@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 use std::process::Command;
 
-use super::loads::{self, Sizes, name};
+use super::loads::{self, IN_FLIGHT, Sizes, at, name};
+use super::process::Place;
 use super::samples::Samples;
-use crate::stacks::Stack::{self, Clusterio, Floor, Jsonrpsee, Seqlink, Tarpc};
+use crate::stacks::Stack::{self, Clusterio, Floor, Jsonrpsee, OneLoop, Seqlink, Tarpc};
 
 const HEAD: &str = "\
 # Results
@@ -13,58 +14,68 @@ const HEAD: &str = "\
 Written by `benches/run.sh`; edit nothing here. What to keep are the ratios: absolute numbers change from
 machine to machine.
 
-`seqlink` is this library with sessions, time limits and limits, all as they are by default. The *floor* is
-bare tokio-tungstenite, batched, with the same JSON parsed and written on both sides, and nothing else.
-tarpc is over TCP with its JSON transport, jsonrpsee over a WebSocket; Clusterio are the link classes of
-`@clusterio/lib` 2.0.0-alpha.12 over `ws`, on Node. Everybody carries the same `play_game` request, a frame of
-about 240 bytes, answered by one of about 85.
+![Requests per second, by stack and load](rates.svg)
 
-Client and server are processes of their own, each with one thread; all of the Rust in one program, built with
-link-time optimisation over all its crates. Where a CPU time per request stands, both share one core, and it is
-the CPU time of both processes, the kernel's share included. The stacks take turns within each round; the
-numbers are the medians of the rounds. Why a goal is not met: [profiles.md](profiles.md).
+`seqlink` is this library with sessions, time limits and limits, all as they are by default; whoever asks is a
+task that waits for its answer, one for each request in flight. The *floor* is bare tokio-tungstenite, batched,
+with the same JSON parsed and written on both sides, and nothing else: a task for each socket, which asks anew with
+each answer. The floor of *one loop* has the same server, and a client that reads all answers that have come, asks
+as often anew, and flushes once. tarpc is over TCP with its JSON transport, jsonrpsee over a WebSocket; Clusterio
+are the link classes of `@clusterio/lib` 2.0.0-alpha.12 over `ws`, on Node. Everybody carries the same `play_game`
+request, a frame of about 240 bytes, answered by one of about 85.
+
+Client and server are processes of their own; all of the Rust in one program, built with link-time optimisation
+over all its crates. Unless a table says otherwise each has one thread, and where a CPU time per request stands,
+both share one core. With the *multi-thread runtime* each has tokio's as it is by default, with a worker thread for
+each core, and the system places them all (Node has no such runtime: its processes are only not bound to a core).
+CPU time is that of both processes, the kernel's share included. The stacks take turns within each round; the
+numbers are the medians of the rounds. Why a goal is not met: [profiles.md](profiles.md). To compare two revisions of
+this library: `benches/ab.sh`.
 ";
 
 pub fn report(samples: &Samples, sizes: &Sizes) -> String {
     let mut text = HEAD.to_owned();
-    let _ = writeln!(text, "\n{}\n", machine(sizes));
+    let commit = say("git", &["-C", env!("CARGO_MANIFEST_DIR"), "rev-parse", "--short", "HEAD"]);
+    let machine = machine(&format!("{} rounds", sizes.rounds));
+    let _ = writeln!(text, "\n{machine}, commit {commit}.\n");
     goals(&mut text, samples, sizes);
-    for in_flight in [1, 64, 256] {
-        requests(&mut text, samples, "One link", &name(1, in_flight));
+    for place in [Place::OneCore, Place::MultiThread] {
+        for in_flight in IN_FLIGHT {
+            requests(&mut text, samples, "One link", &at(place, in_flight), OneLoop);
+        }
     }
-    requests(&mut text, samples, "Many links", &name(1000, 4));
-    requests(&mut text, samples, "One link", loads::EVENTS);
+    requests(&mut text, samples, "Many links", &name(1000, 4), Floor);
+    requests(&mut text, samples, "One link", loads::EVENTS, Floor);
     for in_flight in [1, 64] {
         let load = loads::forwarded(in_flight);
-        requests(&mut text, samples, "Control → master → slave", &load);
+        requests(&mut text, samples, "Control → master → slave", &load, Floor);
     }
     fleet(&mut text, samples, sizes);
     growth(&mut text, samples, sizes);
     text
 }
 
-fn machine(sizes: &Sizes) -> String {
-    let say = |program: &str, arguments: &[&str]| {
-        let output = Command::new(program).args(arguments).output();
-        output.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned()).unwrap_or_default()
-    };
+fn say(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output();
+    output.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned()).unwrap_or_default()
+}
+
+/// The day, how often, and on what.
+pub fn machine(often: &str) -> String {
     let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
     format!(
-        "{}, {} rounds, {} cores of {}, Linux {}, {}, Node {}, commit {}.",
+        "{}, {often}, {} cores of {}, Linux {}, {}, Node {}",
         say("date", &["-u", "+%F"]),
-        sizes.rounds,
-        cores,
+        std::thread::available_parallelism().map_or(0, usize::from),
         model.map_or("unknown", |(_, model)| model),
         say("uname", &["-r"]),
         say("rustc", &["--version"]),
         say("node", &["--version"]),
-        say("git", &["-C", env!("CARGO_MANIFEST_DIR"), "rev-parse", "--short", "HEAD"]),
     )
 }
 
-fn number(value: Option<f64>) -> String {
+pub fn number(value: Option<f64>) -> String {
     match value {
         None => "–".to_owned(),
         Some(value) if value >= 1000.0 => {
@@ -85,34 +96,39 @@ fn number(value: Option<f64>) -> String {
     }
 }
 
-/// A table of the stacks under one load.
-fn requests(text: &mut String, samples: &Samples, title: &str, load: &str) {
-    if samples.median(load, Seqlink, "rate").is_none() {
+/// A table of the stacks under one load, and their ratios to that of one of them.
+fn requests(text: &mut String, samples: &Samples, title: &str, load: &str, base: Stack) {
+    let measured = |stack: &Stack| samples.median(load, *stack, "rate").is_some();
+    let stacks: Vec<Stack> = Stack::ALL.into_iter().filter(measured).collect();
+    if stacks.is_empty() {
         return;
     }
-    let _ = writeln!(
-        text,
-        "## {title}: {load}\n\n\
-         | stack | per second | p50, µs | CPU, µs each | × the floor's CPU | × seqlink's CPU \
-         | slowest link ÷ median | instructions |\n|---|--:|--:|--:|--:|--:|--:|--:|"
-    );
-    for stack in Stack::ALL {
-        if samples.median(load, stack, "rate").is_none() {
-            continue;
+    let mut rows = vec![vec!["stack".to_owned()], vec!["---".to_owned()]];
+    rows.extend(stacks.iter().map(|stack| vec![stack.name().to_owned()]));
+    let mut column = |title: &str, value: &dyn Fn(Stack) -> Option<f64>| {
+        let values: Vec<Option<f64>> = stacks.iter().map(|stack| value(*stack)).collect();
+        if values.iter().all(Option::is_none) {
+            return;
         }
-        let value = |quantity| number(samples.median(load, stack, quantity));
-        let _ = writeln!(
-            text,
-            "| {} | {} | {} | {} | {} | {} | {} | {} |",
-            stack.name(),
-            value("rate"),
-            value("p50"),
-            value("cpu"),
-            number(samples.ratio(load, stack, Floor, "cpu")),
-            number(samples.ratio(load, stack, Seqlink, "cpu")),
-            if load.contains("links") { value("slowest") } else { "–".to_owned() },
-            value("instructions"),
-        );
+        let cells = [title.to_owned(), "--:".to_owned()].into_iter();
+        for (row, cell) in rows.iter_mut().zip(cells.chain(values.into_iter().map(number))) {
+            row.push(cell);
+        }
+    };
+    let quantities =
+        [("rate", "per second"), ("p50", "p50, µs"), ("p99", "p99, µs"), ("cpu", "CPU, µs each")];
+    for (quantity, title) in quantities {
+        column(title, &|stack| samples.median(load, stack, quantity));
+        let times = format!("× {}'s", base.name());
+        column(&times, &|stack| samples.ratio(load, stack, base, quantity));
+    }
+    if load.contains("links") {
+        column("slowest link ÷ median", &|stack| samples.median(load, stack, "slowest"));
+    }
+    column("instructions", &|stack| samples.median(load, stack, "instructions"));
+    let _ = writeln!(text, "## {title}: {load}\n");
+    for row in rows {
+        let _ = writeln!(text, "| {} |", row.join(" | "));
     }
     text.push('\n');
 }
@@ -129,12 +145,16 @@ fn fleet(text: &mut String, samples: &Samples, sizes: &Sizes) {
         (loads::FLEET, "broadcast cpu", "the server's CPU time for it, µs a link".to_owned()),
         (loads::FLEET, "resume", "all sockets cut, until all are resumed, ms".to_owned()),
     ];
+    let measured = |stack: Stack, (load, quantity, _): &(&str, &'static str, String)| {
+        samples.median(load, stack, quantity)
+    };
+    let stacks = Stack::ALL.into_iter().filter(|stack| stack.has_fleets()).collect::<Vec<_>>();
     let _ = writeln!(text, "## {} links, server and client on a core each\n", sizes.links);
-    let names = Stack::ALL.map(Stack::name).join(" | ");
-    let _ = writeln!(text, "| | {names} |\n|---|--:|--:|--:|--:|--:|");
-    for (load, quantity, title) in rows {
-        let value = |stack| number(samples.median(load, stack, quantity));
-        let _ = writeln!(text, "| {title} | {} |", Stack::ALL.map(value).join(" | "));
+    let names = stacks.iter().map(|stack| stack.name()).collect::<Vec<_>>().join(" | ");
+    let _ = writeln!(text, "| | {names} |\n|---|{}", "--:|".repeat(stacks.len()));
+    for row in &rows {
+        let values = stacks.iter().map(|stack| number(measured(*stack, row)));
+        let _ = writeln!(text, "| {} | {} |", row.2, values.collect::<Vec<_>>().join(" | "));
     }
     text.push('\n');
 }
@@ -210,6 +230,11 @@ fn by(one: Option<f64>, other: Option<f64>) -> Option<f64> {
 fn request_goals(samples: &Samples) -> Vec<Goal> {
     let round_trip = samples.ratio(&name(1, 1), Seqlink, Floor, "p50");
     let mut goals = vec![most("1 in flight: round trip × the floor's", 1.08, round_trip)];
+    for in_flight in IN_FLIGHT {
+        let load = name(1, in_flight);
+        let cpu = samples.ratio(&load, Seqlink, OneLoop, "cpu");
+        goals.push(most(format!("{load}: CPU × one loop's"), 1.10, cpu));
+    }
     for in_flight in [64, 256] {
         let load = name(1, in_flight);
         let cpu = samples.ratio(&load, Seqlink, Floor, "cpu");
@@ -218,6 +243,13 @@ fn request_goals(samples: &Samples) -> Vec<Goal> {
             let rate = samples.ratio(&load, Seqlink, stack, "rate");
             goals.push(least(format!("{load}: rate × {}'s", stack.name()), bound, rate));
         }
+    }
+    for (in_flight, bound) in [(64, 1.6), (256, 1.4)] {
+        let load = at(Place::MultiThread, in_flight);
+        let cpu = samples.ratio(&load, Seqlink, OneLoop, "cpu");
+        goals.push(most(format!("{load}: CPU × one loop's"), bound, cpu));
+        let rate = samples.ratio(&load, Seqlink, OneLoop, "rate");
+        goals.push(least(format!("{load}: rate × one loop's"), 0.9, rate));
     }
     let instructions = samples.median(&name(1, 64), Seqlink, "instructions");
     goals.push(most("64 in flight: instructions a request", 25_000.0, instructions));

@@ -15,10 +15,13 @@ impl Samples {
         self.0.entry(key).or_default().push(value);
     }
 
+    /// In the order in which they were added.
+    pub fn values(&self, load: &str, stack: Stack, quantity: &'static str) -> &[f64] {
+        self.0.get(&(load.to_owned(), stack.name(), quantity)).map_or(&[], |values| values)
+    }
+
     pub fn median(&self, load: &str, stack: Stack, quantity: &'static str) -> Option<f64> {
-        let mut values = self.0.get(&(load.to_owned(), stack.name(), quantity))?.clone();
-        values.sort_unstable_by(f64::total_cmp);
-        values.get(values.len() / 2).copied()
+        median(self.values(load, stack, quantity))
     }
 
     /// One stack's median by another's.
@@ -31,4 +34,10 @@ impl Samples {
     ) -> Option<f64> {
         Some(self.median(load, stack, quantity)? / self.median(load, by, quantity)?)
     }
+}
+
+pub fn median(values: &[f64]) -> Option<f64> {
+    let mut values = values.to_vec();
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
 }

@@ -39,8 +39,8 @@ struct Sent<'a, T> {
 /// A response's data: the protocol's `seq` and the data itself, read and written in one go.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct PlayedData {
-    seq: u64,
+pub(super) struct PlayedData {
+    pub(super) seq: u64,
     code: u16,
     game_id: i64,
 }
@@ -58,8 +58,8 @@ fn config() -> WebSocketConfig {
 /// One WebSocket, its two directions and its numbers.
 #[derive(Debug)]
 pub struct Socket {
-    stream: WebSocketStream<TcpStream>,
-    last_seq: u64,
+    pub(super) stream: WebSocketStream<TcpStream>,
+    pub(super) last_seq: u64,
     unflushed: bool,
 }
 
@@ -121,12 +121,7 @@ impl Socket {
 
     /// The next message, which must be of this type.
     async fn receive<T: DeserializeOwned>(&mut self, kind: &str) -> Result<T> {
-        let text = self.text().await?;
-        let received: Received<'_> = serde_json::from_str(&text)?;
-        if received.kind != kind {
-            bail!("received {} and not {kind}", received.kind);
-        }
-        Ok(serde_json::from_str(received.data.get())?)
+        read(kind, &self.text().await?)
     }
 
     pub async fn play(&mut self, in_flight: usize, pace: &Pace) -> Result<Tally> {
@@ -200,7 +195,21 @@ impl Socket {
     }
 }
 
-fn text<T: Serialize>(seq: u64, kind: &str, data: &T, capacity: usize) -> Result<Utf8Bytes> {
+/// A message, which must be of this type.
+pub(super) fn read<T: DeserializeOwned>(kind: &str, text: &str) -> Result<T> {
+    let received: Received<'_> = serde_json::from_str(text)?;
+    if received.kind != kind {
+        bail!("received {} and not {kind}", received.kind);
+    }
+    Ok(serde_json::from_str(received.data.get())?)
+}
+
+pub(super) fn text<T: Serialize>(
+    seq: u64,
+    kind: &str,
+    data: &T,
+    capacity: usize,
+) -> Result<Utf8Bytes> {
     let mut text = Vec::with_capacity(capacity);
     serde_json::to_writer(&mut text, &Sent { seq, kind, data })?;
     Ok(Utf8Bytes::try_from(text)?)

@@ -3,6 +3,7 @@
 pub mod floor;
 pub mod jsonrpc;
 pub mod link;
+mod one_loop;
 pub mod tarpc_json;
 
 use std::future::Future;
@@ -17,6 +18,8 @@ use crate::payload::{Blob, PlayGame, Played};
 pub enum Stack {
     Seqlink,
     Floor,
+    /// The floor's server, and a client that is one loop over one socket.
+    OneLoop,
     Tarpc,
     Jsonrpsee,
     /// Two programs of Node's.
@@ -24,13 +27,14 @@ pub enum Stack {
 }
 
 impl Stack {
-    pub const ALL: [Self; 5] =
-        [Self::Seqlink, Self::Floor, Self::Tarpc, Self::Jsonrpsee, Self::Clusterio];
+    pub const ALL: [Self; 6] =
+        [Self::Seqlink, Self::OneLoop, Self::Floor, Self::Tarpc, Self::Jsonrpsee, Self::Clusterio];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Seqlink => "seqlink",
             Self::Floor => "floor",
+            Self::OneLoop => "one-loop",
             Self::Tarpc => "tarpc",
             Self::Jsonrpsee => "jsonrpsee",
             Self::Clusterio => "clusterio",
@@ -39,7 +43,12 @@ impl Stack {
 
     /// Whether the server can send what it was not asked for.
     pub fn has_events(self) -> bool {
-        self != Self::Tarpc
+        !matches!(self, Self::Tarpc | Self::OneLoop)
+    }
+
+    /// Whether a client can have many connections.
+    pub fn has_fleets(self) -> bool {
+        self != Self::OneLoop
     }
 }
 
