@@ -4,7 +4,8 @@ use std::fmt;
 
 use tokio_tungstenite::tungstenite::http::Uri;
 
-use super::upgrade::PATH;
+/// The path of a master's endpoint, below whatever prefix its base address has.
+pub(super) const PATH: &str = "/api/socket";
 
 /// Where a master listens.
 #[derive(Clone, Debug)]

@@ -19,14 +19,11 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{self, Error, client::IntoClientRequest as _};
 use tokio_util::io::InspectReader;
 
-use super::address::Address;
+use super::address::{Address, PATH};
 use super::admission::Admission;
 use super::{Stream, WebSocket, config};
 use crate::error::AcceptError;
 use crate::wire::Dialect;
-
-/// The path of a master's endpoint, below whatever prefix its base address has.
-pub(super) const PATH: &str = "/api/socket";
 
 /// Speaks plain, whatever the master is set to.
 const PLAIN_PATH: &str = "/plain/api/socket";
