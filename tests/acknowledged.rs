@@ -96,7 +96,9 @@ async fn what_has_no_room_in_the_inbox_comes_again_after_the_resume() {
     let (master, seen) = master();
     let (mut peer, link, session) = Session::control(&master).await;
     peer.say(&load(1)).await;
-    let frames: Vec<String> = (2..=31).map(load).collect();
+    // The last one would find room, but not its turn.
+    let last_frame = r#"{"seq":32,"type":"tell_request","data":{}}"#.to_owned();
+    let frames: Vec<String> = (2..=31).map(load).chain([last_frame.clone()]).collect();
     judged_stuck_while(&link, &mut peer, &frames).await;
     // Each handler that ends makes room.
     seen.gate.add_permits(100);
@@ -105,6 +107,7 @@ async fn what_has_no_room_in_the_inbox_comes_again_after_the_resume() {
         peer.say(&load(n)).await;
         tokio::task::yield_now().await;
     }
+    peer.say(&last_frame).await;
     sleep(Duration::from_millis(100)).await;
     assert!(matches!(link.states().now(), LinkState::Resumed { .. }), "{:?}", link.states().now());
     assert_eq!(*seen.handled.lock().unwrap(), (1..=31).collect::<Vec<_>>(), "last_seq {last}");

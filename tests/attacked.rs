@@ -46,7 +46,13 @@ async fn unreadable_events_at_the_end_leave_no_task() {
 /// While this side closes, a request that comes in is dropped, and what comes behind it is not.
 #[tokio::test(start_paused = true)]
 async fn a_request_that_crosses_the_close_takes_nothing_along() {
-    let master = Master::builder().router(router()).build().unwrap();
+    async fn on_echo(echo: Echo, ctx: Ctx<Mutex<Vec<Echo>>>) -> Result<Echo, String> {
+        ctx.state().lock().unwrap().push(echo.clone());
+        Ok(echo)
+    }
+    let handled = Arc::new(Mutex::new(Vec::new()));
+    let router = Router::shared(Arc::clone(&handled)).request(on_echo);
+    let master = Master::builder().router(router).build().unwrap();
     let (mut peer, link) = Scripted::control(&master).await;
     let asked = tokio::spawn(link.request(&echo("asked")));
     let request = peer.hear().await;
@@ -60,6 +66,7 @@ async fn a_request_that_crosses_the_close_takes_nothing_along() {
     assert_eq!(soon(asked).await.unwrap().unwrap(), echo("answer"));
     drop(peer);
     link.closed().await;
+    assert!(handled.lock().unwrap().is_empty(), "it could not be answered");
 }
 
 /// Times that no clock can hold are refused or mean never; nothing panics.

@@ -402,6 +402,20 @@ async fn a_wait_that_is_given_up_closes_at_once() {
     assert_eq!(soon(theirs.closed()).await.reason.as_str(), "quit");
 }
 
+/// The last request that a graceful end waits for is given up by its caller.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_given_up_is_not_waited_for() {
+    let master = Master::builder().build().unwrap();
+    let (mut peer, link) = Scripted::control(&master).await;
+    let asked = started(link.request(&echo("never"))).await;
+    assert!(peer.hear().await.contains("echo_request"));
+    let _ending = started(async move { link.disconnect("done").await }).await;
+    let begun = Instant::now();
+    asked.abort();
+    assert!(peer.hear().await.contains(r#""type":"close""#));
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+}
+
 /// The time for a graceful end is limited by the configuration.
 #[tokio::test(start_paused = true)]
 async fn a_graceful_end_takes_no_longer_than_configured() {

@@ -387,6 +387,22 @@ async fn close_does_not_wait_for_ever() {
     assert!(matches!(peer.any().await, Some(Incoming::Close(..))));
 }
 
+/// The same of a peer that reads nothing at all, when much waits for it.
+#[tokio::test(start_paused = true)]
+async fn close_does_not_wait_for_what_nobody_reads() {
+    let master = Master::builder().build().unwrap();
+    let (_peer, link) = Scripted::control(&master).await;
+    // More than a cable holds, so that some of it waits.
+    for n in 0..5 {
+        link.event(&Big { n, text: "x".repeat(50_000) }).await.unwrap();
+    }
+    settle().await;
+    let started = Instant::now();
+    link.close("bye");
+    assert_eq!(link.closed().await.reason.as_str(), "bye");
+    assert_eq!(started.elapsed(), Duration::from_secs(2));
+}
+
 /// Row 25: both directions full, both sides busy with sending: neither waits for the other to read.
 #[tokio::test(start_paused = true)]
 async fn two_full_directions_still_move() {
