@@ -130,9 +130,10 @@ impl Draft {
     ) -> Result<Self, EncodeError> {
         let mut buffer = head(name, "_response")?;
         buffer.extend_from_slice(BEFORE_SEQ);
-        write_json(&mut buffer, &to)?;
+        // Nothing that is written into memory can fail.
+        let _ = serde_json::to_writer(&mut buffer, &to);
         let body = buffer.len();
-        if let Some(field) = write_json(&mut buffer, data)? {
+        if let Some(field) = write_json::<true>(&mut buffer, data)? {
             return Err(EncodeError::Reserved { field, name: name.into() });
         }
         match &buffer[body..] {
@@ -172,7 +173,7 @@ impl Draft {
     ) -> Result<Self, EncodeError> {
         let mut buffer = head(name, ending)?;
         let body = buffer.len();
-        write_json(&mut buffer, data)?;
+        write_json::<false>(&mut buffer, data)?;
         if buffer.get(body) != Some(&b'{') {
             return Err(EncodeError::NotAnObject);
         }
@@ -227,14 +228,14 @@ fn head(name: &str, ending: &str) -> Result<Vec<u8>, EncodeError> {
     Ok(buffer)
 }
 
-/// Writes the data of a frame, or a part of it, behind what is there. Says which key it has that is
-/// the protocol's in a response.
-fn write_json(
+/// Writes the data of a frame, or a part of it, behind what is there. Returns which key a response's
+/// data has that is the protocol's.
+fn write_json<const RESPONSE: bool>(
     buffer: &mut Vec<u8>,
     data: &(impl Serialize + ?Sized),
 ) -> Result<Option<&'static str>, EncodeError> {
     // The frame's own object is one level.
-    let mut nesting = Nesting::new(MAX_DEPTH - 1);
+    let mut nesting = Nesting::<RESPONSE>::new(MAX_DEPTH - 1);
     let mut writer = serde_json::Serializer::with_formatter(buffer, &mut nesting);
     data.serialize(&mut writer).map_err(|error| EncodeError::Json(Arc::new(error)))?;
     if nesting.is_too_deep() { Err(EncodeError::TooDeep) } else { Ok(nesting.reserved()) }

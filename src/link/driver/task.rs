@@ -95,6 +95,7 @@ impl Task {
         self.inbound.begin_poll();
         socket.begin_poll();
         let end = self.work_off(socket, cx);
+        self.inbound.deliver();
         self.outlet.end_look();
         self.inbound.end_poll();
         self.outlet.check_drained();
@@ -119,17 +120,13 @@ impl Task {
             match incoming {
                 Poll::Ready(Ok(incoming)) => {
                     if let Err(halt) = self.inbound.receive(incoming, cx) {
-                        self.inbound.deliver();
                         return Poll::Ready(self.inbound.end_with(halt));
                     }
                     if self.inbound.receiving().is_acknowledgement_due() {
                         socket.acknowledge();
                     }
                 }
-                Poll::Ready(Err(error)) => {
-                    self.inbound.deliver();
-                    return Poll::Ready(fault(&error));
-                }
+                Poll::Ready(Err(error)) => return Poll::Ready(fault(&error)),
                 Poll::Pending => {
                     if let Some(closed) = self.write(socket, cx) {
                         return Poll::Ready(closed);

@@ -137,13 +137,7 @@ impl Handle {
     pub(in crate::link) fn hand_on(&self, draft: &Draft) {
         let most = self.config().outbox;
         let full = self.with(|stream, wake| {
-            if stream.may_send(HANDED_ON).is_err() {
-                return false;
-            }
-            if stream.room.try_take(draft.bytes()) {
-                let _ = stream.send(draft, HANDED_ON, wake);
-                return false;
-            }
+            let Err(Refused::Full) = stream.try_send(draft, HANDED_ON, wake) else { return false };
             let full = stream.room.frame_bytes() + draft.bytes() > most;
             if !full {
                 stream.room.join_frame(draft.clone());
@@ -158,24 +152,18 @@ impl Handle {
 
     /// Queues a frame now, if there is room for it.
     pub(in crate::link) fn try_send(&self, draft: &Draft, class: Class) -> Result<(), Refused> {
-        self.with(|stream, wake| {
-            stream.may_send(class)?;
-            if !stream.room.try_take(draft.bytes()) {
-                return Err(Refused::Full);
-            }
-            stream.send(draft, class, wake).map(drop)
-        })
+        self.with(|stream, wake| stream.try_send(draft, class, wake))
     }
 
-    /// Queues the response that `write` makes, when there is room for it: at once, or else, so that
-    /// no more than one answer that waits is kept as JSON, in turn.
+    /// Queues the response that `write` makes, when there is room for it: at once, or else in turn,
+    /// so that of all answers that wait no more than one is written as JSON.
     pub(in crate::link) async fn answer(
         &self,
         name: &str,
         to: u64,
         write: impl Fn() -> Result<Draft, EncodeError>,
     ) {
-        // While nobody has the turn there is most likely room.
+        // While the turn is free there is most likely room.
         if self.with(|stream, _| stream.turn.has(1)) {
             let Some(draft) = self.sendable(name, to, write()) else { return };
             let Err(Refused::Full) = self.try_send(&draft, Class::Answer) else { return };
@@ -266,9 +254,16 @@ impl Handle {
         self.0.answers_owed.load(Ordering::SeqCst)
     }
 
-    pub(super) fn is_drained(&self, stream: &Stream) -> bool {
+    fn is_drained(&self, stream: &Stream) -> bool {
         let prepare = stream.prepare.is_some_and(|seq| self.0.pending.contains(seq));
         self.0.pending.len() == usize::from(prepare) && self.answers_owed() == 0
+    }
+
+    /// Wakes those in [`drained`](Self::drained) if what they wait for has come about.
+    pub(super) fn wake_drained(&self, stream: &mut Stream, wake: &mut Wake) {
+        if !stream.drains.is_empty() && self.is_drained(stream) {
+            wake.tasks.append(&mut stream.drains);
+        }
     }
 
     pub(in crate::link) fn ignored(&self) -> Ignored {

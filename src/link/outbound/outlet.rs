@@ -172,14 +172,9 @@ impl Outlet {
         }
     }
 
-    /// Wakes those in [`drained`](Self::drained) when what they wait for has come about. The link's
-    /// task looks each time that it has worked.
+    /// The link's task has worked: what those in [`drained`](Self::drained) wait for may have come about.
     pub(in crate::link) fn check_drained(&self) {
-        self.0.with(|stream, wake| {
-            if !stream.drains.is_empty() && self.0.is_drained(stream) {
-                wake.tasks.append(&mut stream.drains);
-            }
-        });
+        self.0.with(|stream, wake| self.0.wake_drained(stream, wake));
     }
 
     pub(in crate::link) fn ignore_event(&self) {

@@ -151,9 +151,7 @@ impl Drop for ResponseFuture {
         if *slot {
             handle.with(|stream, wake| {
                 stream.give(Of::Slots, 1, wake);
-                if !stream.drains.is_empty() && handle.is_drained(stream) {
-                    wake.tasks.append(&mut stream.drains);
-                }
+                handle.wake_drained(stream, wake);
             });
         }
     }

@@ -188,6 +188,20 @@ impl Stream {
         }
     }
 
+    /// Numbers and queues a frame now, if there is room for it.
+    pub(super) fn try_send(
+        &mut self,
+        draft: &Draft,
+        class: Class,
+        wake: &mut Wake,
+    ) -> Result<(), Refused> {
+        self.may_send(class)?;
+        if !self.room.try_take(draft.bytes()) {
+            return Err(Refused::Full);
+        }
+        self.send(draft, class, wake).map(drop)
+    }
+
     /// Numbers and queues a frame that has its room, which is given back when it is refused. Says its
     /// number.
     pub(super) fn send(
