@@ -101,7 +101,7 @@ pub use error::{
 };
 pub use handshake::{Peer, Registration};
 pub use link::{Config, Ctx, Ignored, Link, LinkState, Router, States};
-pub use master::{Change, Master, MasterBuilder};
+pub use master::{Master, MasterBuilder, MembershipEvent};
 pub use message::{Direction, Empty, Event, Request, Role};
 pub use secret::Secret;
 pub use wire::Dialect;

@@ -113,7 +113,7 @@ fn messages() -> impl Iterator<Item = &'static Entry> {
 
 /// Reads the frame `text` with the library's types and says its type; `Err` says what is wrong.
 fn read(text: &'static str, shapes: &Shapes) -> Result<String, String> {
-    let frame = Frame::read(text).map_err(|error| error.to_string())?;
+    let frame = Frame::parse(text).map_err(|error| error.to_string())?;
     frame.numbered().map_err(|error| error.to_string())?;
     let envelope: BTreeMap<String, Value> =
         serde_json::from_str(text).map_err(|error| error.to_string())?;
@@ -124,7 +124,7 @@ fn read(text: &'static str, shapes: &Shapes) -> Result<String, String> {
     let rewrite = shapes.data.get(&kind).ok_or(format!("unknown type {kind}"))?;
     let mut written = envelope["data"].clone();
     if kind.ends_with("_response") {
-        let response = Response::read(frame.data).map_err(|error| error.to_string())?;
+        let response = Response::parse(frame.data).map_err(|error| error.to_string())?;
         if response.error().is_some() {
             let keys = written.as_object().map_or(0, |object| object.len());
             return if keys == 2 { Ok(kind + ", an error") } else { Err(format!("{keys} keys")) };

@@ -31,7 +31,7 @@ impl Slaves {
     pub(crate) fn number(&self, link: &Link) -> Option<u64> {
         let (number, present) = self.links.get(&link.peer().id?)?;
         // Clones of a link share their peer, and two links never do.
-        present.is(link).then_some(*number)
+        present.same_link(link).then_some(*number)
     }
 
     /// The present link of slave `id`, if it has this number.

@@ -17,13 +17,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use builder::MasterBuilder;
-use refused::Refused;
+use refused::RefusedConnections;
 use registry::{Membership, Registry};
 use sessions::{Found, Sessions};
 
 use crate::close::{CloseCode, Closed, Reason};
 use crate::error::HandshakeError;
-use crate::handshake::{self, Agreement, Arrival, Authenticate, SessionTerms, Terms};
+use crate::handshake::{self, Arrival, Authenticate, HandshakeConfig, Negotiated, SessionConfig};
 use crate::link::{Config, Link, Resumption, Routes, Unrecoverable};
 use crate::message::Role;
 use crate::secret::Secret;
@@ -60,7 +60,7 @@ struct Inner {
     dialect: Dialect,
     registry: Mutex<Registry>,
     sessions: Mutex<Sessions>,
-    refused: Refused,
+    refused: RefusedConnections,
     /// Held while a change is made and told, so that changes are told in their order.
     announcing: Mutex<()>,
     on_change: Option<OnChange>,
@@ -71,12 +71,12 @@ struct Inner {
     links: TaskTracker,
 }
 
-type OnChange = Box<dyn Fn(Change) + Send + Sync>;
+type OnChange = Box<dyn Fn(MembershipEvent) + Send + Sync>;
 
 /// A link came or went.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum Change {
+pub enum MembershipEvent {
     /// A client has registered.
     Joined(Link),
     /// A client is gone. For a slave that is replaced, this comes before its successor's
@@ -144,7 +144,7 @@ impl Master {
         deadline: Instant,
     ) -> Result<Link, HandshakeError> {
         let Inner { config, versions, authenticate, stop, .. } = &*self.inner;
-        let terms = Terms {
+        let handshake_config = HandshakeConfig {
             versions: versions.clone(),
             deadline,
             timeout: config.handshake_timeout,
@@ -152,7 +152,7 @@ impl Master {
             stop: stop.clone(),
             outbox: config.outbox,
         };
-        let session = SessionTerms {
+        let session = SessionConfig {
             dialect,
             timeout: config.session_timeout,
             heartbeat_interval: config.heartbeat_interval,
@@ -160,30 +160,41 @@ impl Master {
             shut: &|| self.registry(|registry| registry.shut()),
         };
         let find = |token: &Secret| self.sessions(|sessions| sessions.find(token));
-        let arrival =
-            handshake::server(&mut transport, &terms, &session, authenticate.as_ref(), find);
+        let arrival = handshake::server(
+            &mut transport,
+            &handshake_config,
+            &session,
+            authenticate.as_ref(),
+            find,
+        );
         match arrival.await? {
-            Arrival::Fresh(agreement) => Ok(self.start(transport, *agreement)),
+            Arrival::Fresh(negotiated) => Ok(self.start(transport, *negotiated)),
             Arrival::Resume { seat, last_seq } => {
                 let mut transport = match self.hand_over(transport, seat, last_seq).await {
                     Ok(link) => return Ok(link),
                     Err(transport) => transport,
                 };
                 let authenticate = authenticate.as_ref();
-                let anew = handshake::invalidate(&mut transport, &terms, &session, authenticate);
-                let agreement = anew.await?;
-                Ok(self.start(transport, *agreement))
+                let anew = handshake::invalidate(
+                    &mut transport,
+                    &handshake_config,
+                    &session,
+                    authenticate,
+                );
+                let negotiated = anew.await?;
+                Ok(self.start(transport, *negotiated))
             }
         }
     }
 
     /// A link over a finished handshake, on a task of its own.
-    fn start(&self, transport: Box<dyn Transport>, agreement: Agreement) -> Link {
+    fn start(&self, transport: Box<dyn Transport>, negotiated: Negotiated) -> Link {
         let inner = &self.inner;
-        let hold = agreement.hold.clone();
+        let resume_info = negotiated.resume_info.clone();
         let (config, routes) = (inner.config.clone(), Arc::clone(&inner.routes));
-        let (link, driver) = Link::start(transport, agreement, Role::Master, config, routes);
-        let sockets = hold.map(|hold| self.sessions(|s| s.open(&hold, link.clone())));
+        let (link, driver) = Link::start(transport, negotiated, Role::Master, config, routes);
+        let sockets =
+            resume_info.map(|resume_info| self.sessions(|s| s.open(&resume_info, link.clone())));
         let member = self.join(&link);
         inner.links.spawn(async move {
             let (_, rest) = match sockets {
@@ -205,11 +216,11 @@ impl Master {
         found: Found,
         last_seq: Option<u64>,
     ) -> Result<Link, Box<dyn Transport>> {
-        let mut hold = found.hold.clone();
+        let mut resume_info = found.resume_info.clone();
         if found.link.renews_token() {
-            hold.token = self.sessions(|sessions| sessions.renew(&found));
+            resume_info.token = self.sessions(|sessions| sessions.renew(&found));
         }
-        let resumption = Resumption { transport, last_seq, hold };
+        let resumption = Resumption { transport, last_seq, resume_info };
         match found.sockets.put(resumption).await {
             Ok(()) => Ok(found.link),
             Err(resumption) => Err(resumption.transport),
@@ -224,14 +235,14 @@ impl Master {
             Membership::Replaces(old) => {
                 old.close_with(CloseCode::POLICY, Reason::REPLACED);
                 let closed = Closed::local(CloseCode::POLICY, Reason::REPLACED);
-                self.announce(Change::Left(old, closed));
+                self.announce(MembershipEvent::Left(old, closed));
             }
             Membership::ShutDown(reason) => {
                 link.close_with(CloseCode::GOING_AWAY, reason.as_str());
                 return Member { master: self.clone(), link: link.clone() };
             }
         }
-        self.announce(Change::Joined(link.clone()));
+        self.announce(MembershipEvent::Joined(link.clone()));
         Member { master: self.clone(), link: link.clone() }
     }
 
@@ -239,16 +250,16 @@ impl Master {
         let _order = self.inner.announcing.lock().unwrap_or_else(PoisonError::into_inner);
         self.sessions(|sessions| sessions.close(link));
         if self.registry(|registry| registry.leave(link)) {
-            self.announce(Change::Left(link.clone(), closed));
+            self.announce(MembershipEvent::Left(link.clone(), closed));
         }
     }
 
-    fn announce(&self, change: Change) {
+    fn announce(&self, change: MembershipEvent) {
         match &change {
-            Change::Joined(link) => {
+            MembershipEvent::Joined(link) => {
                 tracing::info!(peer = %link.describe_peer(), version = %link.version(), "joined");
             }
-            Change::Left(link, closed) => {
+            MembershipEvent::Left(link, closed) => {
                 tracing::info!(peer = %link.describe_peer(), %closed, "left");
             }
         }

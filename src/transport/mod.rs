@@ -25,7 +25,7 @@ pub enum Incoming {
     /// A binary message, which a link never carries.
     Binary,
     /// A ping or pong. A ping is answered by the transport itself.
-    Control,
+    Ping,
     /// A close frame. Nothing follows it; it is answered by the transport itself.
     Close(CloseCode, Reason),
 }
@@ -76,7 +76,7 @@ pub trait Transport: Send + 'static {
 
     /// Called at each heartbeat, before the next look for what is to be received: a transport may let
     /// go of memory that it does not need.
-    fn rest(&mut self) {}
+    fn shrink(&mut self) {}
 
     /// Whether both ends have agreed to speak sessions with this library's extensions.
     fn is_extended(&self) -> bool {
@@ -115,8 +115,8 @@ impl Transport for Box<dyn Transport> {
         (**self).set_limit(bytes);
     }
 
-    fn rest(&mut self) {
-        (**self).rest();
+    fn shrink(&mut self) {
+        (**self).shrink();
     }
 
     fn is_extended(&self) -> bool {

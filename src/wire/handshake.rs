@@ -63,7 +63,7 @@ pub struct Ready {
     /// How long the master holds the session after a cut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_timeout: Option<Seconds>,
-    /// How often both sides send [`Heartbeat`].
+    /// How often both sides send [`HeartbeatMessage`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heartbeat_interval: Option<Seconds>,
     /// Who a control is to the master; Clusterio's controls expect it from alpha.10 on.
@@ -116,7 +116,7 @@ pub struct Invalidate {}
 
 /// A sign of life, and an acknowledgement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Heartbeat {
+pub struct HeartbeatMessage {
     /// The last message that the sender has received; `null` for none.
     #[serde(deserialize_with = "Option::deserialize")]
     pub seq: Option<u64>,
@@ -146,7 +146,7 @@ named! {
     Resume => "resume",
     Continue => "continue",
     Invalidate => "invalidate",
-    Heartbeat => "heartbeat",
+    HeartbeatMessage => "heartbeat",
     Close => "close",
 }
 
@@ -196,7 +196,7 @@ mod tests {
         };
         let text = r#"{"session_token":"t","session_timeout":60,"heartbeat_interval":0.25,"account":{"name":"a","roles":[]}}"#;
         assert_eq!(json(&ready), text);
-        assert_eq!(json(&Heartbeat { seq: None }), r#"{"seq":null}"#);
+        assert_eq!(json(&HeartbeatMessage { seq: None }), r#"{"seq":null}"#);
         assert_eq!(
             json(&Resume { session_token: "t".into(), last_seq: Some(6) }),
             r#"{"session_token":"t","last_seq":6}"#

@@ -15,7 +15,7 @@ pub const MAX_DEPTH: usize = 64;
 ///
 /// The keys are looked at for a response only: for a request with 15 of them that took 500 instructions.
 #[derive(Debug)]
-pub(super) struct Nesting<const RESPONSE: bool> {
+pub(super) struct DepthFormatter<const RESPONSE: bool> {
     levels: usize,
     entered: usize,
     too_deep: bool,
@@ -27,7 +27,7 @@ pub(super) struct Nesting<const RESPONSE: bool> {
 /// The keys of a response's data that are the protocol's.
 const RESERVED: [&str; 2] = ["seq", "error"];
 
-impl<const RESPONSE: bool> Nesting<RESPONSE> {
+impl<const RESPONSE: bool> DepthFormatter<RESPONSE> {
     /// For JSON of so many levels at most.
     pub(super) fn new(levels: usize) -> Self {
         Self { levels, entered: 0, too_deep: false, at_key: false, reserved: None }
@@ -49,7 +49,7 @@ impl<const RESPONSE: bool> Nesting<RESPONSE> {
     }
 }
 
-impl<const RESPONSE: bool> Formatter for &mut Nesting<RESPONSE> {
+impl<const RESPONSE: bool> Formatter for &mut DepthFormatter<RESPONSE> {
     fn begin_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
         self.enter();
         writer.write_all(b"[")
@@ -198,12 +198,12 @@ mod tests {
     fn levels_are_counted_while_json_is_written() {
         let raw = |json| RawValue::from_string(json).unwrap();
         let too_deep = |levels, value: &(&str, Box<RawValue>, Vec<Vec<u8>>)| {
-            let mut nesting = Nesting::<true>::new(levels);
+            let mut formatter = DepthFormatter::<true>::new(levels);
             let mut json = Vec::new();
-            let mut writer = serde_json::Serializer::with_formatter(&mut json, &mut nesting);
+            let mut writer = serde_json::Serializer::with_formatter(&mut json, &mut formatter);
             value.serialize(&mut writer).unwrap();
             assert_eq!(json, serde_json::to_vec(value).unwrap());
-            nesting.is_too_deep()
+            formatter.is_too_deep()
         };
         let lists = || vec![vec![1], vec![2]];
         let value = ("[[[[", raw("[]".into()), lists());
