@@ -426,7 +426,7 @@ fn every_field_is_read_and_written_as_the_table_says() {
                 try_all(format!("{}_request", row.name), &row.data);
                 try_all(format!("{}_response", row.name), &row.response);
             }
-            Kind::Event => try_all(format!("{}_event", row.name), &row.data),
+            _ => try_all(format!("{}_event", row.name), &row.data),
         }
     }
     assert!(faults.is_empty(), "{} of {tried}: {faults:#?}", faults.len());

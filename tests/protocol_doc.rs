@@ -5,13 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use seqlink::Config;
 use seqlink::catalog::clusterio::*;
 use seqlink::catalog::{clusterio, game_node, game_node::*};
 use seqlink::message::{Direction, Entry, Event, Kind, Request};
 use seqlink::wire::{
-    Close, Frame, Hello, Nothing, Ready, RegisterControl, RegisterSlave, Response, without_seq,
+    Close, Frame, Hello, Ready, RegisterControl, RegisterSlave, Response, without_seq,
 };
+use seqlink::{Config, Empty};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -57,8 +57,8 @@ impl Shapes {
             .request::<SetInstanceConfigField>()
             .request::<AssignInstanceCommand>()
             .request::<AssignInstance>()
-            .plain::<Nothing>("prepare_disconnect_request")
-            .plain::<Nothing>("prepare_disconnect_response")
+            .plain::<Empty>("prepare_disconnect_request")
+            .plain::<Empty>("prepare_disconnect_response")
             .request::<StartInstance>()
             .request::<CreateSave>()
             .request::<StopInstance>()

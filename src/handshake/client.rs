@@ -7,13 +7,12 @@ use super::{
     Script, data, expect, invalid, read, short,
 };
 use crate::close::{CloseCode, Closed, Reason};
-use crate::message::Role;
+use crate::message::{Empty, Role};
 use crate::session::{HEARTBEAT_INTERVALS, SESSION_TIMEOUTS, clamped};
 use crate::transport::Transport;
 use crate::version::VersionError;
 use crate::wire::{
-    Continue, Dialect, Hello, Invalidate, Nothing, Ready, RegisterControl, RegisterSlave, Resume,
-    Seconds,
+    Continue, Dialect, Hello, Invalidate, Ready, RegisterControl, RegisterSlave, Resume, Seconds,
 };
 
 /// What a client has after its handshake.
@@ -118,7 +117,7 @@ impl<T: Transport> Script<'_, T> {
         let version = self.config.versions.ours().to_string();
         match (us.peer.id, us.peer.name.clone()) {
             (Some(id), Some(name)) => {
-                let plugins = dialect.plugins.then_some(Nothing {});
+                let plugins = dialect.plugins.then_some(Empty {});
                 let slave = RegisterSlave { token, agent, version, id, name, plugins };
                 self.say(RegisterSlave::TYPE, &slave).await?;
             }

@@ -13,6 +13,7 @@
 mod client;
 mod server;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,6 +59,16 @@ pub struct Peer {
     pub agent: String,
     /// The protocol version that it speaks.
     pub version: Version,
+}
+
+impl fmt::Display for Peer {
+    /// The role, and the id of a slave: `slave 7`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.id {
+            Some(id) => write!(f, "{} {id}", self.role),
+            None => self.role.fmt(f),
+        }
+    }
 }
 
 /// What a client says of itself, before it is let in.

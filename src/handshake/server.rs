@@ -10,12 +10,12 @@ use super::{
     ResumeInfo, Script, data, invalid, read, short,
 };
 use crate::close::Reason;
-use crate::message::Role;
+use crate::message::{Empty, Role};
 use crate::secret::Secret;
 use crate::transport::Transport;
 use crate::wire::{
-    Account, Continue, Dialect, Hello, Invalidate, Nothing, Ready, RegisterControl, RegisterSlave,
-    Resume, Seconds, Text,
+    Account, Continue, Dialect, Hello, Invalidate, Ready, RegisterControl, RegisterSlave, Resume,
+    Seconds, Text,
 };
 
 /// What a master expects after its `hello`, for a client that does not resume.
@@ -106,7 +106,7 @@ impl<T: Transport> Script<'_, T> {
         find: impl Fn(&Secret) -> Option<S>,
     ) -> Result<Served<S>, HandshakeError> {
         let version = self.config.versions.ours().to_string();
-        let plugins = session.dialect.plugins.then_some(Nothing {});
+        let plugins = session.dialect.plugins.then_some(Empty {});
         self.say(Hello::TYPE, &Hello { version, plugins }).await?;
 
         let text = self.hear(REGISTRATION).await?;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -237,6 +238,12 @@ impl Link {
         self.handle.peer()
     }
 
+    /// The number of the link. No other link of this process has the same, and a later link has a
+    /// greater one: it tells the links of a slave that comes back apart.
+    pub fn number(&self) -> u64 {
+        self.handle.number()
+    }
+
     /// The negotiated protocol version: the lower of both sides', without a pre-release tag.
     pub fn version(&self) -> &Version {
         self.handle.version()
@@ -264,7 +271,7 @@ impl Link {
     /// Whether both are handles of the same link. A slave that registers anew is a new link of the
     /// same peer.
     pub fn same_link(&self, other: &Self) -> bool {
-        self.handle.is_same(&other.handle)
+        self == other
     }
 
     /// How the link outlives its socket; `None` where it does not.
@@ -288,6 +295,21 @@ impl Link {
 
     pub(crate) fn describe_peer(&self) -> String {
         self.handle.describe_peer()
+    }
+}
+
+/// Two handles of the same link are equal, whatever time limits they have.
+impl PartialEq for Link {
+    fn eq(&self, other: &Self) -> bool {
+        self.number() == other.number()
+    }
+}
+
+impl Eq for Link {}
+
+impl Hash for Link {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.number().hash(state);
     }
 }
 

@@ -10,7 +10,7 @@ use super::inbound::{Call, EventRoute, Handled, RequestRoute, Routes};
 use super::link::Link;
 use super::outbound::Handle;
 use super::refusal::error_response;
-use crate::error::ConfigError;
+use crate::error::{ConfigError, NotASlave};
 use crate::handshake::Peer;
 use crate::message::{Event, Request};
 use crate::wire::{EncodedMessage, decode};
@@ -94,6 +94,16 @@ impl<S> Ctx<S> {
     /// Who sent the message.
     pub fn peer(&self) -> &Peer {
         self.link.peer()
+    }
+
+    /// The id of the slave that sent the message.
+    ///
+    /// # Errors
+    ///
+    /// The peer is no slave. That cannot happen with a message whose direction is
+    /// [`SLAVE_TO_MASTER`](crate::Direction::SLAVE_TO_MASTER) alone.
+    pub fn slave_id(&self) -> Result<i64, NotASlave> {
+        self.peer().id.ok_or(NotASlave)
     }
 
     /// When the asker is expected to give up, by the request type's own timeout or else this

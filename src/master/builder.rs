@@ -1,6 +1,6 @@
 use std::fmt;
 use std::future::Future;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use futures::FutureExt as _;
 use semver::{Version, VersionReq};
@@ -170,6 +170,7 @@ impl MasterBuilder {
             registry: Mutex::new(Registry::default()),
             announcing: Mutex::new(()),
             on_change: self.on_change,
+            membership: OnceLock::new(),
             stop: CancellationToken::new(),
             doors: TaskTracker::new(),
             links: TaskTracker::new(),

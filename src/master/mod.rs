@@ -8,10 +8,13 @@ mod sessions;
 #[cfg(feature = "hyper")]
 mod upgrade;
 
+use std::collections::HashSet;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use futures::stream::{self, Stream, StreamExt as _};
+use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -28,7 +31,7 @@ use crate::link::{Config, Link, Resumption, Routes, Unrecoverable};
 use crate::message::Role;
 use crate::secret::Secret;
 use crate::transport::Transport;
-use crate::transport::websocket::{Admission, Stream, WebSocket};
+use crate::transport::websocket::{Admission, IoStream, WebSocket};
 use crate::version::Versions;
 use crate::wire::Dialect;
 
@@ -64,12 +67,17 @@ struct Inner {
     /// Held while a change is made and told, so that changes are told in their order.
     announcing: Mutex<()>,
     on_change: Option<OnChange>,
+    /// Made for the first that follows it.
+    membership: OnceLock<broadcast::Sender<MembershipEvent>>,
     stop: CancellationToken,
     /// The listeners, and the connections that are no links yet.
     doors: TaskTracker,
     /// The links, until they have ended.
     links: TaskTracker,
 }
+
+/// How many events a stream of them may be behind.
+const EVENTS: usize = 1024;
 
 type OnChange = Box<dyn Fn(MembershipEvent) + Send + Sync>;
 
@@ -123,13 +131,13 @@ impl Master {
     /// # Errors and cancel safety
     ///
     /// As [`attach`](Self::attach).
-    pub async fn attach_upgraded(&self, stream: impl Stream) -> Result<Link, HandshakeError> {
+    pub async fn attach_upgraded(&self, stream: impl IoStream) -> Result<Link, HandshakeError> {
         self.attach_socket(stream, self.inner.dialect).await
     }
 
     pub(crate) async fn attach_socket(
         &self,
-        stream: impl Stream,
+        stream: impl IoStream,
         dialect: Dialect,
     ) -> Result<Link, HandshakeError> {
         let deadline = self.inner.config.handshake_deadline();
@@ -263,12 +271,53 @@ impl Master {
                 tracing::info!(peer = %link.describe_peer(), %closed, "left");
             }
         }
+        if let Some(followers) = self.inner.membership.get() {
+            // An error means that nothing follows it any more.
+            let _ = followers.send(change.clone());
+        }
         let told = self.inner.on_change.as_ref().map(|on_change| {
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| on_change(change)))
         });
         if let Some(Err(_)) = told {
             tracing::error!("`on_change` panicked");
         }
+    }
+
+    /// The links that are registered now, each as [`MembershipEvent::Joined`], and then every change in
+    /// order, with no gap and nothing twice between the two.
+    ///
+    /// A reader that falls 1,024 events behind has missed some: its stream ends, with a warning in the
+    /// log, and another call begins anew with what is registered then. The stream does not end with
+    /// [`shutdown`](Self::shutdown), but no event comes after the last link has left.
+    pub fn membership(&self) -> impl Stream<Item = MembershipEvent> + Send + Unpin + 'static {
+        let sender = self.inner.membership.get_or_init(|| broadcast::channel(EVENTS).0);
+        // In this order: what joins or leaves between the two is in both, and told once below.
+        let events = sender.subscribe();
+        let present: Vec<Link> = self.slaves().into_iter().chain(self.controls()).collect();
+        let known: HashSet<u64> = present.iter().map(Link::number).collect();
+        let changes = stream::unfold((events, known), |(mut events, mut known)| async move {
+            loop {
+                let event = match events.recv().await {
+                    Ok(event) => event,
+                    Err(RecvError::Lagged(missed)) => {
+                        tracing::warn!(
+                            missed,
+                            "a stream of membership events is too slow, and ends"
+                        );
+                        return None;
+                    }
+                    Err(RecvError::Closed) => return None,
+                };
+                let is_new = match &event {
+                    MembershipEvent::Joined(link) => known.insert(link.number()),
+                    MembershipEvent::Left(link, _) => known.remove(&link.number()),
+                };
+                if is_new {
+                    return Some((event, (events, known)));
+                }
+            }
+        });
+        stream::iter(present.into_iter().map(MembershipEvent::Joined)).chain(changes).boxed()
     }
 
     /// The links of all registered slaves, in the order of their ids.

@@ -10,15 +10,16 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 
 pub use crate::error::TransportError;
+pub use crate::wire::Text;
 
 use crate::close::{CloseCode, Reason};
-use crate::wire::Text;
 
 /// What came from the peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 // It is handed through several hands. With a small tag all else would be copied from an odd address,
 // in pieces other than it was written in, which stalls the processor.
 #[repr(u64)]
+#[non_exhaustive]
 pub enum Incoming {
     /// A text message.
     Text(Text),
@@ -32,6 +33,7 @@ pub enum Incoming {
 
 /// What goes to the peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Outgoing {
     /// A text message.
     Text(Text),
@@ -43,6 +45,7 @@ pub enum Outgoing {
 
 /// How many bytes have moved since the transport opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Traffic {
     /// Bytes from the peer.
     pub received: u64,

@@ -7,7 +7,8 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 
 use super::decode::{DecodeError, read_object};
-use super::limits::{MAX_SEQ, MAX_TYPE, is_plain};
+use super::limits::{MAX_SEQ, is_plain};
+use crate::message::MAX_TYPE;
 
 /// One message; `data` is borrowed and not looked into.
 pub struct Frame<'a> {

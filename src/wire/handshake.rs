@@ -5,11 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::message::Empty;
 use crate::secret::Secret;
-
-/// No keys; unknown ones are ignored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Nothing {}
 
 /// The master's first message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,7 +16,7 @@ pub struct Hello {
     /// Its plugins, of which this library has none. A client tells by this key that the master
     /// speaks the session generation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub plugins: Option<Nothing>,
+    pub plugins: Option<Empty>,
 }
 
 /// A slave's answer to [`Hello`].
@@ -39,7 +36,7 @@ pub struct RegisterSlave {
     pub name: String,
     /// Its plugins, of which this library has none; left out in plain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub plugins: Option<Nothing>,
+    pub plugins: Option<Empty>,
 }
 
 /// A control's answer to [`Hello`].
@@ -78,7 +75,7 @@ pub struct Account {
     pub name: String,
     /// Its roles, of which this library's masters know none; left out before alpha.10.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub roles: Option<Vec<Nothing>>,
+    pub roles: Option<Vec<Empty>>,
 }
 
 /// A client's answer to [`Hello`] when it has a session to go on with.
@@ -186,7 +183,7 @@ mod tests {
     fn each_dialect_gets_its_keys_and_no_others() {
         let hello = |plugins| Hello { version: "2.0.0".into(), plugins };
         assert_eq!(json(&hello(None)), r#"{"version":"2.0.0"}"#);
-        assert_eq!(json(&hello(Some(Nothing {}))), r#"{"version":"2.0.0","plugins":{}}"#);
+        assert_eq!(json(&hello(Some(Empty {}))), r#"{"version":"2.0.0","plugins":{}}"#);
         assert_eq!(json(&Ready::default()), "{}");
         let ready = Ready {
             session_token: Some("t".into()),

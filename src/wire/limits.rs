@@ -2,12 +2,7 @@ use serde_json::error::Category;
 use thiserror::Error;
 
 use crate::close::cut;
-
-/// Longest message type in bytes, its `_request`, `_response` or `_event` included.
-pub const MAX_TYPE: usize = 128;
-
-/// Longest message name in bytes: a type without its ending.
-pub const MAX_NAME: usize = MAX_TYPE - "_response".len();
+use crate::message::{MAX_NAME, MAX_TYPE};
 
 /// Whether `name` can stand in a message type, and in that of its response: 1 to 119 bytes, none
 /// of which JSON would escape.

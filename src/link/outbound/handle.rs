@@ -1,7 +1,7 @@
 //! What everybody may do who holds a link.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use semver::Version;
@@ -26,6 +26,7 @@ pub(in crate::link) struct Handle(pub(super) Arc<Outbound>);
 
 #[derive(Debug)]
 pub(super) struct Outbound {
+    number: u64,
     us: Role,
     peer: Peer,
     version: Version,
@@ -47,7 +48,9 @@ impl Handle {
         sending: Sending,
         resume_info: Option<ResumeInfo>,
     ) -> Self {
+        static LINKS: AtomicU64 = AtomicU64::new(1);
         Self(Arc::new(Outbound {
+            number: LINKS.fetch_add(1, Ordering::Relaxed),
             us,
             peer,
             version,
@@ -80,8 +83,8 @@ impl Handle {
         &self.0.dialect
     }
 
-    pub(in crate::link) fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+    pub(in crate::link) fn number(&self) -> u64 {
+        self.0.number
     }
 
     /// Whether messages of this type go over this link.
@@ -104,10 +107,7 @@ impl Handle {
 
     /// The peer, for logs and errors.
     pub(in crate::link) fn describe_peer(&self) -> String {
-        match self.peer().id {
-            Some(id) => format!("{} {id}", self.peer().role),
-            None => self.peer().role.to_string(),
-        }
+        self.peer().to_string()
     }
 
     pub(super) fn with<T>(&self, change: impl FnOnce(&mut SendState, &mut Wake) -> T) -> T {

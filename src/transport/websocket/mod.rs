@@ -50,9 +50,9 @@ const SLACK: usize = 4 * 1024;
 
 /// What a byte stream must be to carry a WebSocket: a TCP or TLS stream, or an upgraded
 /// connection.
-pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+pub trait IoStream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> IoStream for S {}
 
 /// A WebSocket over the byte stream `S`.
 ///
@@ -92,7 +92,7 @@ enum Reading {
     Ended,
 }
 
-impl<S: Stream> WebSocket<S> {
+impl<S: IoStream> WebSocket<S> {
     /// Takes over a byte stream on which the upgrade to a WebSocket has already been made, as the
     /// server. `max_frame` is the longest message in bytes either way.
     pub fn upgraded(stream: S, max_frame: usize) -> Self {
@@ -256,7 +256,7 @@ fn to_message(message: Outgoing) -> Message {
     }
 }
 
-impl<S: Stream> Transport for WebSocket<S> {
+impl<S: IoStream> Transport for WebSocket<S> {
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Incoming, TransportError>> {
         if self.reading == Reading::Discarding {
             ready!(self.stream.poll_discard(cx))?;
