@@ -130,7 +130,7 @@ pub enum ClosedBy {
     Local,
     /// The other side.
     Remote,
-    /// Nobody: the socket was cut, or the other side fell silent.
+    /// Neither: the socket was cut, or the other side fell silent.
     Lost,
 }
 
@@ -150,7 +150,7 @@ impl Closed {
         Self::local(CloseCode::PROTOCOL, format!("{}: {fault}", Reason::MALFORMED))
     }
 
-    /// An end that nobody decided.
+    /// An end that neither side decided.
     pub fn lost(reason: impl AsRef<str>) -> Self {
         Self { by: ClosedBy::Lost, code: CloseCode::ABNORMAL, reason: Reason::new(reason) }
     }

@@ -166,7 +166,7 @@ pub enum Kind {
     Event,
 }
 
-/// What whoever receives a message does with it, besides acting on it.
+/// What the receiver of a message does with it, besides acting on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Routing {

@@ -87,7 +87,7 @@ impl ClusterioTokens {
         Ok(Self { mac: mac? })
     }
 
-    /// For [`MasterBuilder::authenticate`](crate::MasterBuilder::authenticate): lets in who has a
+    /// For [`MasterBuilder::authenticate`](crate::MasterBuilder::authenticate): lets in a client that has a
     /// token for what it registers as.
     pub fn authenticator(
         self,

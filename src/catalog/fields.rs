@@ -53,7 +53,7 @@ where
 }
 
 /// Shows the length of a raw value in `Debug`. Configurations carry passwords and tokens, and
-/// nobody can tell where in them.
+/// it cannot be told where in them.
 pub(super) struct Unshown<'a>(pub(super) &'a RawValue);
 
 impl fmt::Debug for Unshown<'_> {

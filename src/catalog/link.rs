@@ -12,7 +12,7 @@ pub const MESSAGES: &[Entry] = &[Entry::request::<PrepareDisconnect>(), Entry::r
 
 /// `prepare_disconnect`: asks the peer to make ready for the end of the link.
 ///
-/// Who is asked takes the coming close as final, waits for the answers to its own requests while it
+/// The side that is asked takes the coming close as final, waits for the answers to its own requests while it
 /// goes on answering, and then responds. The asker closes the socket, after an error response too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PrepareDisconnect {}

@@ -216,7 +216,7 @@ impl ClientBuilder {
                 Ok(client)
             }
             Err(stopped) => Err(stopped.error().cloned().unwrap_or_else(|| {
-                // Nobody but this call can have stopped it: the link came and went.
+                // Only this call can have stopped it: the link came and went.
                 ConnectError::Handshake(TransportError::Ended.into())
             })),
         }

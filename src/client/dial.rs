@@ -96,7 +96,7 @@ impl Dialer {
         }
     }
 
-    /// Whoever does not answer in time is not reached.
+    /// A master that does not answer in time is not reached.
     async fn in_time<T>(
         &self,
         deadline: Instant,

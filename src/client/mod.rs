@@ -68,7 +68,7 @@ impl Control {
 /// - A lost socket does not end the link where the master speaks
 ///   [sessions](ClientBuilder::sessions): the client dials again and resumes it.
 ///   [`Link::states`] tells what goes on.
-/// - When the link ends, whoever ended it, the client dials again after a delay (see
+/// - When the link ends, on whichever side, the client dials again after a delay (see
 ///   [`Reconnect`]) and registers anew. That is a new [`Link`]: requests of the old one have failed
 ///   and are not sent again, and what its peer knew of it may be gone.
 /// - It stops for good when it is [closed](Self::close), and after a refused token, a version
@@ -101,7 +101,7 @@ impl Stop {
         self.token.cancelled().await;
         let reason = self.reason.get().map_or("", Reason::as_str);
         if link.is_resuming() && link.holds_nothing() {
-            // The next socket may be long in coming, and nobody waits for anything.
+            // The next socket may be long in coming, and nothing waits for it.
             link.close(reason);
         } else {
             link.disconnect(reason).await;
@@ -175,7 +175,7 @@ impl Client {
         self.stopped().await;
     }
 
-    /// Waits until the client has stopped for good, and says why.
+    /// Waits until the client has stopped for good, and returns why.
     pub async fn stopped(&self) -> Stopped {
         let mut state = self.state.clone();
         let stopped = state.wait_for(|state| matches!(state, State::Stopped(_)));
@@ -254,7 +254,7 @@ impl ClientTask {
         drop(stopping);
         let found = redial.found.take();
         self.backoff.disconnected();
-        // Handlers that still run hold nobody up.
+        // Handlers that still run hold nothing up.
         tokio::spawn(rest.finish());
         if stop.token.is_cancelled() {
             return End::Final(None);

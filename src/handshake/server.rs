@@ -38,7 +38,7 @@ pub(crate) struct SessionConfig<'a> {
     pub(crate) heartbeat_interval: Duration,
     /// A new session token.
     pub(crate) token: fn() -> Secret,
-    /// Why nobody registers any more.
+    /// Why no client may register any more.
     pub(crate) shut: &'a (dyn Fn() -> Option<Reason> + Sync),
 }
 
@@ -134,7 +134,7 @@ impl<T: Transport> Script<'_, T> {
         self.let_in(&text, session, authenticate).await
     }
 
-    /// Lets a client in that has said who it is.
+    /// Lets a client in that has registered.
     async fn let_in(
         &mut self,
         text: &Text,

@@ -15,13 +15,13 @@ use crate::transport::websocket::{self, Admission, IoStream};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 impl Master {
-    /// Listens on `address` and accepts links from now on; port 0 picks a free one. Says the
+    /// Listens on `address` and accepts links from now on; port 0 picks a free one. Returns the
     /// address that it listens on. May be called for several addresses.
     ///
     /// The endpoint is `/api/socket`; other paths get an HTTP error that says so. Each connection
     /// has [`Config::handshake_timeout`](crate::Config::handshake_timeout) to come to `ready`.
     ///
-    /// On a loopback address only who calls the master by such an address, by `localhost` or by a
+    /// On a loopback address only a client that calls the master by such an address, by `localhost` or by a
     /// name of [`allow_host`](crate::MasterBuilder::allow_host) is let in: so a proxy on the same
     /// machine that hands on the `Host` of its own clients needs that name allowed.
     ///
@@ -118,7 +118,7 @@ impl Master {
     /// tokio::spawn(async move {
     ///     while let Ok((stream, _)) = listener.accept().await {
     ///         let (acceptor, master) = (acceptor.clone(), serving.clone());
-    ///         // A task for each, and a time limit: a slow client holds up nobody.
+    ///         // A task for each, and a time limit: a slow client holds up no other.
     ///         tokio::spawn(async move {
     ///             let encrypting = acceptor.accept(stream);
     ///             let encrypted = tokio::time::timeout(Duration::from_secs(5), encrypting).await;

@@ -116,7 +116,7 @@ impl MasterBuilder {
         self
     }
 
-    /// Lets in only who sends this token. Without a token or an authenticator, none is asked.
+    /// Lets in only clients that send this token. Without a token or an authenticator, none is asked.
     pub fn token(mut self, token: impl Into<Secret>) -> Self {
         self.token = Some(token.into());
         self

@@ -43,7 +43,7 @@ use crate::wire::Dialect;
 ///   with the feature `hyper`, requests of your own HTTP server with `upgrade`; and what is a
 ///   WebSocket already with [`attach`](Self::attach) or [`attach_upgraded`](Self::attach_upgraded).
 /// - Pages in browsers are refused on all of these ways where there is a request to look at, unless
-///   [`allow_origin`](MasterBuilder::allow_origin) lets them in; so is who calls it by a foreign
+///   [`allow_origin`](MasterBuilder::allow_origin) lets them in; so is a request that calls it by a foreign
 ///   name, where [`allow_host`](MasterBuilder::allow_host) or a loopback listener says which are its own.
 /// - Two slaves with one id: the newer link wins. The older is closed with
 ///   `Registered from another connection`, and the newer does not wait for its answer.
@@ -105,7 +105,7 @@ impl Master {
     /// Takes a transport as a master's end of a new link: makes the handshake, then runs the link
     /// on a task of its own.
     ///
-    /// There is no request to look at any more: whoever made a WebSocket of one must have refused
+    /// There is no request to look at any more: the code that made a WebSocket of one must have refused
     /// foreign pages, as [`WebSocket::accept`] does.
     ///
     /// # Errors
@@ -210,7 +210,7 @@ impl Master {
                 None => driver.run(&mut Unrecoverable).await,
             };
             drop(member);
-            // The link has ended; nobody waits for handlers that still run.
+            // The link has ended; nothing waits for handlers that still run.
             tokio::spawn(rest.finish());
         });
         link
@@ -339,7 +339,7 @@ impl Master {
     /// [`Link::disconnect`](crate::Link::disconnect) does, with `reason`; then stops to listen, and
     /// returns when all links have ended and the ports are free.
     ///
-    /// Nobody registers from here on; who resumes a session may, to end it gracefully. What is not
+    /// No client registers from here on; one that resumes a session may, to end it gracefully. What is not
     /// finished within `deadline` is cut short, so all this takes at most `deadline` and
     /// [`Config::close_timeout`], whatever the peers do; with a deadline of zero nothing is waited
     /// for. Handlers that still run go on. Clients come back spread over the time that their
@@ -367,11 +367,11 @@ impl Master {
             stop.cancel();
             doors.close();
             doors.wait().await;
-            // Who came in through the door that shut just now.
+            // Links that came in through the door that shut just now.
             links.wait().await;
             refused.tell();
         });
-        // It does not panic, and nobody aborts it but the runtime at its end.
+        // It does not panic, and only the runtime's end aborts it.
         let _ = ended.await;
     }
 

@@ -1,4 +1,4 @@
-//! Connections that come to no link: whoever can connect can make as many as they like, and must not
+//! Connections that come to no link: a peer can make as many as it likes, and must not
 //! be able to fill a disk with what is said of them.
 
 use std::fmt;
@@ -22,7 +22,7 @@ struct Tally {
     count: u64,
     from: Option<SocketAddr>,
     error: String,
-    /// Somebody tells of those that come within this second.
+    /// A task tells of those that come within this second.
     minded: bool,
 }
 

@@ -4,7 +4,7 @@ use crate::close::Reason;
 use crate::link::Link;
 use crate::message::Role;
 
-/// Who is registered with a master.
+/// The links that are registered with a master.
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     slaves: BTreeMap<i64, Link>,
@@ -48,7 +48,7 @@ impl Registry {
         }
     }
 
-    /// Takes the link out; says whether it was still in.
+    /// Takes the link out. Returns whether it was still in.
     pub(super) fn leave(&mut self, link: &Link) -> bool {
         if let Some(id) = link.peer().id
             && self.slaves.get(&id).is_some_and(|known| known.same_link(link))
@@ -76,7 +76,7 @@ impl Registry {
         self.controls.clone()
     }
 
-    /// Why nobody is let in any more.
+    /// Why no link is let in any more.
     pub(super) fn shut(&self) -> Option<Reason> {
         match &self.door {
             Door::Open => None,
@@ -84,7 +84,7 @@ impl Registry {
         }
     }
 
-    /// Lets nobody in any more; says why, which is the first reason that was given, and who is in.
+    /// Lets no link in any more. Returns why, which is the first reason that was given, and the members.
     pub(super) fn shut_down(&mut self, reason: Reason) -> (Reason, Vec<Link>) {
         let reason = self.shut().unwrap_or(reason);
         self.door = Door::Shut(reason.clone());

@@ -205,7 +205,7 @@ impl Drop for SocketQueue {
     fn drop(&mut self) {
         let last = mem::replace(&mut *self.slot.lock(), NextSocket::Closed);
         if let NextSocket::Socket(resumption, back) = last {
-            // Who brought it may have gone.
+            // The task that brought it may have gone.
             let _ = back.send(resumption);
         }
     }
@@ -256,7 +256,7 @@ mod tests {
         Resumption { transport: Box::new(transport), last_seq: Some(number), resume_info }
     }
 
-    /// The client has brought the newest last; and after the end there is nobody to take one.
+    /// The client has brought the newest last; and after the end no socket is taken.
     #[test]
     fn the_newest_socket_is_taken_and_none_after_the_end() {
         let slot = Arc::new(Slot::new());

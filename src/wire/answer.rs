@@ -43,7 +43,7 @@ impl Answer {
         Self { text: own, data: text.range_of(data), parse }
     }
 
-    /// Reads the data with `read`. When that fails and the frame was not parsed in full yet, says
+    /// Reads the data with `read`. When that fails and the frame was not parsed in full yet, returns
     /// what it really is.
     pub(crate) fn read<T>(
         &self,

@@ -1,4 +1,4 @@
-//! What a look at a frame's head says is what all of it says, as long as its data is JSON.
+//! The fast parse of a frame gives what its full parse gives, as long as the data is JSON.
 
 use proptest::collection::vec;
 use proptest::prelude::*;

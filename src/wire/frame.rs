@@ -65,7 +65,7 @@ impl<'a> Frame<'a> {
     /// Reads a numbered frame of the usual shape, `{"seq":N,"type":"T","data":{…}}` without any
     /// spaces between, by the bytes of its head alone; `None` for any other.
     ///
-    /// What it says of a frame holds when `data` turns out to be one JSON object, and not
+    /// What it returns holds when `data` turns out to be one JSON object, and not
     /// otherwise: then [`parse`](Self::parse) tells what the text really is. A reader of the data's own
     /// type finds that out on its way, so looking at every byte twice is saved.
     pub fn parse_fast(text: &'a str) -> Option<Self> {
@@ -88,7 +88,7 @@ impl<'a> Frame<'a> {
         self.seq.ok_or(FrameError::NoSeq)
     }
 
-    /// What the type's ending says.
+    /// The class that the type's ending names.
     pub fn class(&self) -> MessageClass<'_> {
         let kind = &*self.kind;
         if let Some(name) = kind.strip_suffix("_request") {
@@ -103,7 +103,7 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// What [`Response::parse_fast`] says, and what follows the number, without the comma.
+/// The number that [`Response::parse_fast`] returns, and what follows the number, without the comma.
 fn parse_fast_response(data: &str) -> Option<(u64, &str)> {
     let (seq, rest) = number(data.strip_prefix(r#"{"seq":"#)?)?;
     if rest == "}" {
@@ -115,9 +115,9 @@ fn parse_fast_response(data: &str) -> Option<(u64, &str)> {
 
 /// Whether `json` may have the key `error` or `seq`.
 fn may_tell_more(json: &str) -> bool {
-    let says = |key| json.contains(key);
+    let contains = |key| json.contains(key);
     // A key that is escaped may be either.
-    begins_like(json) && (says(r#""error""#) || says(r#""seq""#) || says("\\"))
+    begins_like(json) && (contains(r#""error""#) || contains(r#""seq""#) || contains("\\"))
 }
 
 /// Whether any string in `json` begins like one of those, or anything is escaped. All bytes are
@@ -299,7 +299,7 @@ mod tests {
         assert_eq!(fault(&long), FrameError::Type(129));
     }
 
-    /// A frame that is fast says what it says when all of it is read, or its data is no object.
+    /// A fast parse gives what the full parse gives, or the data is no object.
     #[test]
     fn what_is_skimmed_reads_the_same() {
         let long = "x".repeat(129);

@@ -148,7 +148,7 @@ named! {
 }
 
 /// A time in seconds; whole ones are written as integers. One that is too long to be held is read as
-/// the longest: whoever uses a peer's time has to bring it into a range of his own.
+/// the longest: code that uses a peer's time has to clamp it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seconds(pub Duration);
 

@@ -79,7 +79,7 @@ pub(super) fn is_plain(text: &str) -> bool {
 /// Highest sequence number: 2⁵³ − 1, the last integer that every JSON reader holds exactly.
 pub const MAX_SEQ: u64 = (1 << 53) - 1;
 
-/// Says what is wrong with some JSON without quoting any value of it.
+/// Returns what is wrong with some JSON without quoting any value of it.
 ///
 /// serde_json's own text for a value of the wrong type contains the value, which may be a password.
 pub fn describe(error: &serde_json::Error) -> String {

@@ -21,7 +21,7 @@
 //! Codes are those of HTTP, see [`Code`].
 //!
 //! [`WaitingQueue`] decides who gets which node when. It is a state machine without I/O or clock:
-//! tell it what happened, and it says what to send.
+//! tell it what happened, and it returns what to send.
 
 mod code;
 mod node;

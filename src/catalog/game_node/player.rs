@@ -156,7 +156,7 @@ pub struct NodeEntry {
     /// What it does; `idle` while it is not connected.
     pub state: NodeState,
     /// The player that has the node; null when none. None has it while it only clears away a game
-    /// that somebody no longer plays there.
+    /// that a player no longer plays there.
     pub user_id: Option<i64>,
     /// The game that it prepares, plays or stops; null when none.
     pub game_id: Option<i64>,

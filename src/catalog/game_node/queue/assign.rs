@@ -9,7 +9,7 @@ use super::{Action, Assignment, Place, WaitingQueue};
 use crate::catalog::game_node::{PlayerStatus, PlayerUpdate};
 
 impl WaitingQueue {
-    /// Lines a player up, and gives it a node at once if a fitting one is idle. Nobody in front can
+    /// Lines a player up, and gives it a node at once if a fitting one is idle. No player in front can
     /// be waiting for that node, or it would not be idle.
     pub(super) fn wait(
         &mut self,
@@ -131,7 +131,7 @@ impl WaitingQueue {
         }));
     }
 
-    /// Tells a node to stop; `state` says for whom.
+    /// Tells a node to stop; `state` holds the assignment.
     pub(super) fn send_stop(
         &mut self,
         now: Instant,

@@ -72,12 +72,12 @@ use wait_list::{Turn, WaitList, WaitingPlayer};
 ///
 /// # Nodes in trouble
 ///
-/// - After a bad answer a node gets nobody for [`Settings::rest`], doubled with each further one,
+/// - After a bad answer a node gets no player for [`Settings::rest`], doubled with each further one,
 ///   so that a broken node cannot fail the whole queue within a second.
 /// - A refused play says that no game runs. An unanswered one says nothing: the node is told to
 ///   stop before it gets the next player. So is a node that comes back after it was lost with a
 ///   game.
-/// - A node that does not finish stopping gets nobody. It is told again each
+/// - A node that does not finish stopping gets no player. It is told again each
 ///   [`Settings::stop_timeout`]; the first time that runs out, its player fails and is free to join
 ///   again.
 ///
@@ -86,13 +86,13 @@ use wait_list::{Turn, WaitList, WaitingPlayer};
 /// At most [`Settings::most_waiting`] players and [`Settings::node_memory`] bytes of nodes. A node
 /// that is away is remembered for [`Settings::forget_after`], and forgotten earlier when more than
 /// [`Settings::most_away`] are away or one that registers needs the room. A node that was forgotten
-/// is a new one when it comes back: nobody tells it to stop what it may still run.
+/// is a new one when it comes back: it is not told to stop what it may still run.
 ///
 /// # Cost
 ///
 /// A call costs the logarithm of players and nodes, plus the idle nodes that are looked through for
 /// a joining player, plus the games of the node that is looked for. A change of position is told
-/// to nobody: that would be all who wait each time one is served.
+/// to no control: that would be all waiting players each time one is served.
 #[derive(Debug)]
 pub struct WaitingQueue {
     settings: Settings,

@@ -46,13 +46,13 @@ pub(super) enum Presence {
 /// free is Resting when the last answer was bad, else Idle; the rest over, Idle
 /// ```
 ///
-/// Who has the node's assignment has it as his place in `Preparing`, `Starting`, `Unwanted`,
-/// `Ended`, `Playing` and `Stopping`; in `Draining` and `Clearing` nobody has.
+/// The assignment is its player's place in `Preparing`, `Starting`, `Unwanted`, `Ended`, `Playing` and
+/// `Stopping`, and no player's in `Draining` and `Clearing`.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Activity {
     /// Free, for as long as the number says: the lowest is free the longest.
     Idle { since: u64 },
-    /// Free, but the last answer was bad: it gets nobody before this time.
+    /// Free, but the last answer was bad: it gets no player before this time.
     Resting { until: Instant },
     /// Prepare is sent.
     Preparing(Assignment),
@@ -69,7 +69,7 @@ pub(super) enum Activity {
     Playing(Assignment),
     /// Stop is sent; asked again at this time.
     Stopping(Assignment, Instant),
-    /// Stop is sent for a game that is nobody's place any more; asked again at this time.
+    /// Stop is sent for a game that is no player's place any more; asked again at this time.
     Clearing(Assignment, Instant),
 }
 
@@ -124,7 +124,7 @@ impl KnownNode {
         256 + self.name.len() + packages.sum::<usize>()
     }
 
-    /// How long it gets nobody after so many bad answers; doubles with each.
+    /// How long it gets no player after so many bad answers; doubles with each.
     pub(super) fn rest(&self, settings: &Settings) -> Duration {
         match self.failures {
             0 => Duration::ZERO,
@@ -143,7 +143,7 @@ impl KnownNode {
             id,
             name: self.name.clone(),
             connected: state.is_some(),
-            // Who runs the queue knows the sockets.
+            // Only the queue's caller knows the sockets.
             resuming_ms: None,
             state: state.map_or(NodeState::Idle, |state| state.shown()),
             user_id: assignment.filter(|_| !vacant).map(|assignment| assignment.user),
@@ -187,7 +187,7 @@ impl Nodes {
         others.filter_map(|(_, away)| self.get(*away)).map(KnownNode::bytes).sum()
     }
 
-    /// Forgets the node but `kept` that is away the longest; says whether there was one.
+    /// Forgets the node but `kept` that is away the longest. Returns whether there was one.
     pub(super) fn forget_first(&mut self, kept: i64) -> bool {
         let first = self.away.iter().map(|(_, id)| *id).find(|id| *id != kept);
         first.is_some_and(|id| self.forget(id))

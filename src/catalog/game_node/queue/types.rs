@@ -14,7 +14,7 @@ pub struct Settings {
     /// How long a node may take to end a game before it is told again, and before the player's
     /// place ends: 60 seconds, at least a millisecond. It may have saves to upload.
     pub stop_timeout: Duration,
-    /// How long a node gets nobody after a bad answer; doubles with each further one: 1 second.
+    /// How long a node gets no player after a bad answer; doubles with each further one: 1 second.
     /// Zero for no rest.
     pub rest: Duration,
     /// The longest rest: 30 seconds.
@@ -194,7 +194,7 @@ pub enum Leaving {
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum JoinError {
-    /// The player asked for a game that nobody knows.
+    /// The player asked for a game that is not in the list of games.
     #[error("there is no game {game}")]
     UnknownGame {
         /// The game.
