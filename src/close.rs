@@ -32,6 +32,8 @@ impl CloseCode {
     pub const TOO_BIG: Self = Self(1009);
     /// The side that closed failed by itself.
     pub const INTERNAL: Self = Self(1011);
+    /// Whether the client may come in cannot be decided now: it is to come back later.
+    pub const TRY_AGAIN: Self = Self(1013);
     /// The token was refused (Clusterio's own code).
     pub const AUTHENTICATION: Self = Self(4003);
 }
@@ -76,6 +78,12 @@ impl Reason {
     /// `Display` shows it harmless.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Why a client may not come in, as it is told.
+    pub(crate) fn denied(why: &str) -> Self {
+        let start = Self::AUTHENTICATION_FAILED;
+        if why.is_empty() { start.into() } else { format!("{start}: {why}").into() }
     }
 
     /// Whether a client that is closed with this reason must not come back by itself.

@@ -220,6 +220,9 @@ pub enum HandshakeError {
     /// The master refused the token; on a client the reason is the master's.
     #[error("{0}")]
     Authentication(Reason),
+    /// Whether the client may come in cannot be decided now, and it was told to come back.
+    #[error("{0}")]
+    Unavailable(Reason),
     /// The peer closed before `ready` and said why.
     #[error("the peer closed before `ready`: {0}")]
     Closed(Closed),

@@ -74,6 +74,7 @@
 //! | [`error`], [`close`] | why something failed, and why a link ended |
 //! | [`printable`] | what a peer said, made fit for a log or a terminal |
 //! | `tokens` | Clusterio's own tokens, checked and issued (feature `clusterio-tokens`) |
+//! | [`trust`] | who may connect |
 //! | [`version`] | which versions talk to each other |
 
 pub mod catalog;
@@ -91,6 +92,7 @@ pub mod session;
 #[cfg(feature = "clusterio-tokens")]
 pub mod tokens;
 pub mod transport;
+pub mod trust;
 pub mod version;
 #[doc(hidden)]
 pub mod wire;
@@ -101,11 +103,11 @@ pub use error::{
     AcceptError, ConfigError, ConnectError, Delivery, EventError, HandshakeError, RemoteError,
     RequestError, SendError,
 };
-pub use handshake::{Peer, Registration};
 pub use link::{Config, Ctx, Ignored, Link, LinkState, Router, States};
 pub use master::{Master, MasterBuilder, MembershipEvent};
-pub use message::{Direction, Empty, Event, Request, Role};
+pub use message::{Direction, Empty, Event, Peer, Request, Role};
 pub use secret::Secret;
+pub use trust::{Authenticator, Claims, Registration, Verdict};
 pub use wire::Dialect;
 
 // What stands in signatures of this library, in the versions that it is built with.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use semver::Version;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +36,32 @@ impl fmt::Display for Role {
             Role::Control => "control",
             Role::Instance => "instance",
         })
+    }
+}
+
+/// Who is at the other end of a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Peer {
+    /// What it is.
+    pub role: Role,
+    /// Its id, when it is a slave.
+    pub id: Option<i64>,
+    /// Its name, when it is a slave.
+    pub name: Option<String>,
+    /// The software it runs, in its own words; empty for a master, which does not say.
+    pub agent: String,
+    /// The protocol version that it speaks.
+    pub version: Version,
+}
+
+impl fmt::Display for Peer {
+    /// The role, and the id of a slave: `slave 7`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.id {
+            Some(id) => write!(f, "{} {id}", self.role),
+            None => self.role.fmt(f),
+        }
     }
 }
 

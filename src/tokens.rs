@@ -26,9 +26,9 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::{Map, Value, json};
 use sha2::Sha256;
 
-use crate::handshake::Registration;
 use crate::message::Role;
 use crate::secret::Secret;
+use crate::trust::Registration;
 
 const ALGORITHM: &str = "HS256";
 const SLAVE: &str = "slave";
@@ -251,7 +251,8 @@ mod tests {
     use semver::Version;
 
     use super::*;
-    use crate::handshake::Peer;
+    use crate::message::Peer;
+    use crate::trust::Connection;
 
     const KEY: &[u8] = b"a key of thirty-two bytes, or so";
 
@@ -261,7 +262,8 @@ mod tests {
 
     fn registration(role: Role, id: Option<i64>, token: Option<Secret>) -> Registration {
         let version = Version::new(2, 0, 0);
-        Registration { peer: Peer { role, id, name: None, agent: String::new(), version }, token }
+        let peer = Peer { role, id, name: None, agent: String::new(), version };
+        Registration { peer, token, connection: Connection::default() }
     }
 
     fn slave(token: impl Into<Secret>) -> Result<(), TokenError> {

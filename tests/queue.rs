@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use seqlink::catalog::game_node::{
-    Action, Assignment, Code, Leaving, NodeState, Outcome, PlayerStatus, PlayerUpdate,
-    Registration, RequestFrom, Settings, WaitingQueue,
+    Action, Assignment, Code, Leaving, NodeRegistration, NodeState, Outcome, PlayerStatus,
+    PlayerUpdate, RequestFrom, Settings, WaitingQueue,
 };
 
 const USERS: i64 = 7;
@@ -304,7 +304,7 @@ impl World {
         let has = |package: &str| packages.contains(&package);
         machine.games =
             PACKAGES.iter().filter(|(_, package)| has(package)).map(|(game, _)| *game).collect();
-        let registration = Registration {
+        let registration = NodeRegistration {
             node,
             link: machine.link.unwrap(),
             name: format!("node {node}"),
@@ -312,7 +312,7 @@ impl World {
         };
         self.queue.handle_registered(self.now, registration.clone()).unwrap();
         self.obey();
-        let older = Registration { link: 0, installed_packages: Vec::new(), ..registration };
+        let older = NodeRegistration { link: 0, installed_packages: Vec::new(), ..registration };
         assert!(self.queue.handle_registered(self.now, older).is_err());
         self.expect_nothing();
     }
@@ -322,7 +322,7 @@ impl World {
         self.forget_link(node, done, off);
         self.queue.handle_lost(self.now, node, link);
         self.obey();
-        let late = Registration {
+        let late = NodeRegistration {
             node,
             link,
             name: "late".into(),

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use seqlink::catalog::game_node::{
-    Action, Code, MAX_PACKAGE, MAX_PACKAGES, MAX_TEXT, NodeEntry, RegisterError, RegisterNode,
-    Registration, RequestFrom, Settings, WaitingQueue,
+    Action, Code, MAX_PACKAGE, MAX_PACKAGES, MAX_TEXT, NodeEntry, NodeRegistration, RegisterError,
+    RegisterNode, RequestFrom, Settings, WaitingQueue,
 };
 
 fn queue(change: impl FnOnce(&mut Settings)) -> WaitingQueue {
@@ -15,9 +15,9 @@ fn queue(change: impl FnOnce(&mut Settings)) -> WaitingQueue {
     WaitingQueue::new([(1, "chess".to_owned())], settings)
 }
 
-fn registration(node: i64, link: u64, packages: &[String]) -> Registration {
+fn registration(node: i64, link: u64, packages: &[String]) -> NodeRegistration {
     let installed_packages = packages.to_vec();
-    Registration { node, link, name: format!("node {node}"), installed_packages }
+    NodeRegistration { node, link, name: format!("node {node}"), installed_packages }
 }
 
 fn ids(queue: &WaitingQueue) -> Vec<i64> {
@@ -31,7 +31,7 @@ fn a_registration_beyond_the_limits_is_refused_with_the_limit() {
     let most = vec!["p".repeat(MAX_PACKAGE); MAX_PACKAGES];
     queue.handle_registered(now, registration(1, 1, &most)).unwrap();
 
-    let mut refused = |registration: Registration, text: &str| {
+    let mut refused = |registration: NodeRegistration, text: &str| {
         let error = queue.handle_registered(now, registration).unwrap_err();
         assert_eq!((error.code(), error.to_string().as_str()), (Code::BAD_REQUEST, text));
     };
@@ -39,7 +39,7 @@ fn a_registration_beyond_the_limits_is_refused_with_the_limit() {
     refused(registration(1, 2, &many), "257 packages, the limit is 256");
     let long = ["p".repeat(MAX_PACKAGE + 1)];
     refused(registration(1, 2, &long), "a package's name has 129 bytes, the limit is 128");
-    let named = Registration { name: "n".repeat(MAX_TEXT + 1), ..registration(2, 3, &[]) };
+    let named = NodeRegistration { name: "n".repeat(MAX_TEXT + 1), ..registration(2, 3, &[]) };
     refused(named, "the node's name has 257 bytes, the limit is 256");
     assert_eq!(ids(&queue), [1]);
     assert_eq!(queue.node(1).unwrap().installed_packages, most, "nothing changed");

@@ -8,8 +8,8 @@ use seqlink::catalog::clusterio::session::{ListSlaves, ListSlavesResponse, Slave
 use seqlink::catalog::game_node::{
     CallSlave, CallSlaveResponse, Code, CodeResponse, GameResponse, Heartbeat, JoinError,
     JoinQueue, JoinQueueResponse, LeaveError, LeaveQueue, Leaving, ListNodes, ListNodesResponse,
-    ListQueue, ListQueueResponse, NodeEntry, NotifyStopFinish, PlayGame, PrepareGame, RegisterNode,
-    Registration, StopGame,
+    ListQueue, ListQueueResponse, NodeEntry, NodeRegistration, NotifyStopFinish, PlayGame,
+    PrepareGame, RegisterNode, StopGame,
 };
 use seqlink::{Ctx, Empty, Link, Request, RequestError, Router};
 use tracing::warn;
@@ -62,7 +62,7 @@ async fn register_node(
         let present = state.slaves.number(ctx.link()).zip(peer.id);
         let (link, node) =
             present.ok_or((Code::CONFLICT, "this is not the slave's present link".to_owned()))?;
-        let registration = Registration {
+        let registration = NodeRegistration {
             node,
             link,
             name: peer.name.clone().unwrap_or_default(),

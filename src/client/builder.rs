@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 use super::dial::{Dial, Dialer, Dialled, Registrant};
 use super::{Client, Reconnect};
 use crate::error::{ConfigError, ConnectError, HandshakeError, TransportError};
-use crate::handshake::{MAX_TEXT, Peer, Registration};
+use crate::handshake::{Identity, MAX_TEXT};
 use crate::link::{Config, Link, Router, Routes, Unrecoverable};
-use crate::message::Role;
+use crate::message::{Peer, Role};
 use crate::secret::Secret;
 use crate::transport::Transport;
 use crate::transport::websocket::Address;
@@ -247,7 +247,7 @@ impl ClientBuilder {
         let version = self.versions.ours().clone();
         let peer = Peer { role: self.role, id, name, agent: self.agent, version };
         Ok(Registrant {
-            registration: Registration { peer, token: self.token },
+            identity: Identity { peer, token: self.token },
             routes: self.routes.unwrap_or_else(|| Ok(Arc::default()))?,
             config: self.config,
             versions: self.versions,

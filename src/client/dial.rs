@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{ConnectError, HandshakeError};
-use crate::handshake::{self, HandshakeConfig, Negotiated, Registered, Registration, ResumeInfo};
+use crate::handshake::{self, HandshakeConfig, Identity, Negotiated, Registered, ResumeInfo};
 use crate::link::{Config, Driver, Link, Resumption, Routes};
 use crate::transport::Transport;
 use crate::transport::websocket::{self, Address, UpgradeError};
@@ -41,7 +41,7 @@ pub(super) struct Dialer {
 
 /// Everything it takes to register over a transport that is there.
 pub(super) struct Registrant {
-    pub(super) registration: Registration,
+    pub(super) identity: Identity,
     pub(super) routes: Arc<Routes>,
     pub(super) config: Config,
     pub(super) versions: Versions,
@@ -126,7 +126,7 @@ impl Registrant {
             stop,
             outbox: self.config.outbox,
         };
-        let script = handshake::client(&mut transport, &handshake_config, &self.registration, held);
+        let script = handshake::client(&mut transport, &handshake_config, &self.identity, held);
         Ok(match script.await? {
             Registered::Fresh(negotiated) => Dialled::Fresh(transport, negotiated),
             Registered::Resumed { last_seq, resume_info } => {
@@ -142,7 +142,7 @@ impl Registrant {
         negotiated: Negotiated,
     ) -> (Link, Driver) {
         let (config, routes) = (self.config.clone(), Arc::clone(&self.routes));
-        Link::start(transport, negotiated, self.registration.peer.role, config, routes)
+        Link::start(transport, negotiated, self.identity.peer.role, config, routes)
     }
 }
 

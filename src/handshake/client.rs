@@ -3,8 +3,8 @@ use std::time::Duration;
 use semver::Version;
 
 use super::{
-    HandshakeConfig, HandshakeError, HandshakeFault, Negotiated, Peer, Registration, ResumeInfo,
-    Script, data, expect, invalid, read, short,
+    Admitted, HandshakeConfig, HandshakeError, HandshakeFault, Identity, Negotiated, Peer,
+    ResumeInfo, Script, data, expect, invalid, read, short,
 };
 use crate::close::{CloseCode, Closed, Reason};
 use crate::message::{Empty, Role};
@@ -29,19 +29,19 @@ pub(crate) enum Registered {
 pub(crate) async fn client(
     transport: &mut impl Transport,
     config: &HandshakeConfig,
-    registration: &Registration,
+    identity: &Identity,
     held: Option<(&ResumeInfo, Option<u64>)>,
 ) -> Result<Registered, HandshakeError> {
     let mut script = Script::new(transport, config, Dialect::PLAIN);
-    match script.enter(registration, held).await {
+    match script.enter(identity, held).await {
         Ok(Entered::Resumed(last_seq, resume_info)) => {
             script.transport.set_limit(usize::MAX);
             Ok(Registered::Resumed { last_seq, resume_info })
         }
-        Ok(Entered::Fresh(peer, version, resume_info)) => {
-            Ok(Registered::Fresh(Box::new(script.finish(None, peer, version, resume_info))))
-        }
-        Err(error) => Err(match script.refuse(error, registration.peer.role).await {
+        Ok(Entered::Fresh(peer, version, resume_info)) => Ok(Registered::Fresh(Box::new(
+            script.finish(None, peer, version, resume_info, Admitted::default()),
+        ))),
+        Err(error) => Err(match script.refuse(error, identity.peer.role).await {
             HandshakeError::Closed(closed) => refused(closed),
             other => other,
         }),
@@ -56,7 +56,7 @@ enum Entered {
 impl<T: Transport> Script<'_, T> {
     async fn enter(
         &mut self,
-        us: &Registration,
+        us: &Identity,
         held: Option<(&ResumeInfo, Option<u64>)>,
     ) -> Result<Entered, HandshakeError> {
         let text = self.hear(Hello::TYPE).await?;
@@ -110,7 +110,7 @@ impl<T: Transport> Script<'_, T> {
 
     async fn register(
         &mut self,
-        us: &Registration,
+        us: &Identity,
         dialect: Dialect,
     ) -> Result<Option<ResumeInfo>, HandshakeError> {
         let (token, agent) = (us.token.clone(), us.peer.agent.clone());

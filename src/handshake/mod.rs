@@ -13,11 +13,8 @@
 mod client;
 mod server;
 
-use std::fmt;
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use futures::future::BoxFuture;
 use semver::Version;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -26,15 +23,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::close::{CloseCode, Closed, Reason};
 use crate::error::{HandshakeError, HandshakeFault, TransportError};
-use crate::message::Role;
+use crate::message::{Peer, Role};
 use crate::secret::Secret;
 use crate::session::Session;
+
 use crate::transport::{self, Incoming, Outgoing, Transport};
+use crate::trust::Claims;
 use crate::version::{VersionError, Versions};
 use crate::wire::{Close, Dialect, EncodeError, EncodedMessage, Frame, Text};
 
 pub(crate) use client::{Registered, client};
-pub(crate) use server::{Arrival, SessionConfig, cont, invalidate, server};
+pub(crate) use server::{Arrival, Held, SessionConfig, cont, invalidate, server};
 
 /// Longest frame in bytes before `ready`.
 pub(crate) const MAX_FRAME: usize = 16 * 1024;
@@ -45,45 +44,12 @@ pub(crate) const MAX_TEXT: usize = 256;
 /// Received bytes that are acknowledged ahead of the next heartbeat, whatever the limits.
 const EARLY_BYTES: usize = 16 * 1024;
 
-/// Who is at the other end of a link.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Peer {
-    /// What it is.
-    pub role: Role,
-    /// Its id, when it is a slave.
-    pub id: Option<i64>,
-    /// Its name, when it is a slave.
-    pub name: Option<String>,
-    /// The software it runs, in its own words; empty for a master, which does not say.
-    pub agent: String,
-    /// The protocol version that it speaks.
-    pub version: Version,
-}
-
-impl fmt::Display for Peer {
-    /// The role, and the id of a slave: `slave 7`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.id {
-            Some(id) => write!(f, "{} {id}", self.role),
-            None => self.role.fmt(f),
-        }
-    }
-}
-
-/// What a client says of itself, before it is let in.
+/// What a client says of itself to register.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Registration {
-    /// Who it is.
-    pub peer: Peer,
-    /// Its token, if it sent one.
-    pub token: Option<Secret>,
+pub(crate) struct Identity {
+    pub(crate) peer: Peer,
+    pub(crate) token: Option<Secret>,
 }
-
-/// Decides whether a client is let in; `Err` says why not.
-pub(crate) type Authenticate =
-    Arc<dyn Fn(Registration) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
 /// What both scripts need to know.
 pub(crate) struct HandshakeConfig {
@@ -111,6 +77,15 @@ pub(crate) struct Negotiated {
     pub(crate) version: Version,
     /// How the link outlives its socket; `None` where it does not.
     pub(crate) resume_info: Option<ResumeInfo>,
+    /// What a master has admitted its client with.
+    pub(crate) admission: Admitted,
+}
+
+/// What an authenticator has said of a client that it lets in.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Admitted {
+    pub(crate) claims: Claims,
+    pub(crate) until: Option<SystemTime>,
 }
 
 /// What it takes to go on with a session over another socket.
@@ -149,9 +124,10 @@ impl<'a, T: Transport> Script<'a, T> {
         peer: Peer,
         version: Version,
         resume_info: Option<ResumeInfo>,
+        admission: Admitted,
     ) -> Negotiated {
         self.transport.set_limit(usize::MAX);
-        Negotiated { first, session: self.session, peer, version, resume_info }
+        Negotiated { first, session: self.session, peer, version, resume_info, admission }
     }
 
     fn negotiate(&self, theirs: &str) -> Result<(Version, Version), HandshakeError> {
@@ -259,6 +235,7 @@ fn close_frame(error: &HandshakeError, us: Role) -> Option<(CloseCode, Reason)> 
         }
         HandshakeError::Version(error) => (CloseCode::PROTOCOL, version_reason(error, us)?),
         HandshakeError::Authentication(reason) => (CloseCode::AUTHENTICATION, reason.clone()),
+        HandshakeError::Unavailable(reason) => (CloseCode::TRY_AGAIN, reason.clone()),
         HandshakeError::Shutdown(reason) => (CloseCode::GOING_AWAY, reason.clone()),
         HandshakeError::Encode { kind, error } => {
             (CloseCode::INTERNAL, format!("`{kind}` cannot be written: {error}").into())

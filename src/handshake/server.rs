@@ -6,13 +6,14 @@ use semver::Version;
 use tokio::time::timeout_at;
 
 use super::{
-    Authenticate, HandshakeConfig, HandshakeError, HandshakeFault, Negotiated, Peer, Registration,
-    ResumeInfo, Script, data, invalid, read, short,
+    Admitted, HandshakeConfig, HandshakeError, HandshakeFault, Negotiated, ResumeInfo, Script,
+    data, invalid, read, short,
 };
 use crate::close::Reason;
-use crate::message::{Empty, Role};
+use crate::message::{Empty, Peer, Role};
 use crate::secret::Secret;
 use crate::transport::Transport;
+use crate::trust::{Claims, Connection, Gate, Registration, Resumption, Verdict};
 use crate::wire::{
     Account, Continue, Dialect, Hello, Invalidate, Ready, RegisterControl, RegisterSlave, Resume,
     Seconds, Text,
@@ -40,18 +41,33 @@ pub(crate) struct SessionConfig<'a> {
     pub(crate) token: fn() -> Secret,
     /// Why no client may register any more.
     pub(crate) shut: &'a (dyn Fn() -> Option<Reason> + Sync),
+    /// Decides who may come in; `None` lets in everyone.
+    pub(crate) gate: Option<&'a dyn Gate>,
+    /// What the client comes over.
+    pub(crate) connection: &'a Connection,
 }
 
-/// The master's script. `find` looks a session token up. On an error the peer has been told.
-pub(crate) async fn server<S>(
+/// The sessions that a master holds, as the handshake sees them.
+pub(crate) trait Held: Send + Sync {
+    /// A session that can be gone on with.
+    type Seat: Send;
+
+    /// The session that `token` proves, its client, and what that was admitted with.
+    fn find(&self, token: &Secret) -> Option<(Self::Seat, Peer, Claims)>;
+
+    /// Ends a session whose client may not come back.
+    fn deny(&self, seat: Self::Seat, why: &str);
+}
+
+/// The master's script. `held` are the sessions. On an error the peer has been told.
+pub(crate) async fn server<H: Held>(
     transport: &mut impl Transport,
     config: &HandshakeConfig,
     session: &SessionConfig<'_>,
-    authenticate: Option<&Authenticate>,
-    find: impl Fn(&Secret) -> Option<S>,
-) -> Result<Arrival<S>, HandshakeError> {
+    held: &H,
+) -> Result<Arrival<H::Seat>, HandshakeError> {
     let mut script = Script::new(transport, config, session.dialect);
-    match script.serve(session, authenticate, find).await {
+    match script.serve(session, held).await {
         Ok(Served::Resume(seat, last_seq)) => Ok(Arrival::Resume { seat, last_seq }),
         Ok(Served::Ready(welcome)) => Ok(Arrival::Fresh(script.welcome(*welcome))),
         Err(error) => Err(script.refuse(error, Role::Master).await),
@@ -63,10 +79,9 @@ pub(crate) async fn invalidate(
     transport: &mut impl Transport,
     config: &HandshakeConfig,
     session: &SessionConfig<'_>,
-    authenticate: Option<&Authenticate>,
 ) -> Result<Box<Negotiated>, HandshakeError> {
     let mut script = Script::new(transport, config, session.dialect);
-    match script.begin_anew(session, authenticate).await {
+    match script.begin_anew(session).await {
         Ok(welcome) => Ok(script.welcome(welcome)),
         Err(error) => Err(script.refuse(error, Role::Master).await),
     }
@@ -96,15 +111,15 @@ struct Welcome {
     peer: Peer,
     version: Version,
     resume_info: Option<ResumeInfo>,
+    admission: Admitted,
 }
 
 impl<T: Transport> Script<'_, T> {
-    async fn serve<S>(
+    async fn serve<H: Held>(
         &mut self,
         session: &SessionConfig<'_>,
-        authenticate: Option<&Authenticate>,
-        find: impl Fn(&Secret) -> Option<S>,
-    ) -> Result<Served<S>, HandshakeError> {
+        held: &H,
+    ) -> Result<Served<H::Seat>, HandshakeError> {
         let version = self.config.versions.ours().to_string();
         let plugins = session.dialect.plugins.then_some(Empty {});
         self.say(Hello::TYPE, &Hello { version, plugins }).await?;
@@ -113,25 +128,28 @@ impl<T: Transport> Script<'_, T> {
         let welcome =
             if session.dialect.resumes() && read(&text, REGISTRATION)?.kind == Resume::TYPE {
                 let resume: Resume = data(&read(&text, REGISTRATION)?, Resume::TYPE)?;
-                if let Some(seat) = find(&resume.session_token) {
-                    return Ok(Served::Resume(seat, resume.last_seq));
+                if let Some((seat, peer, claims)) = held.find(&resume.session_token) {
+                    match self.admit_again(session, peer, claims).await {
+                        Ok(()) => return Ok(Served::Resume(seat, resume.last_seq)),
+                        Err(HandshakeError::Authentication(reason)) => {
+                            held.deny(seat, reason.as_str());
+                            return Err(HandshakeError::Authentication(reason));
+                        }
+                        Err(error) => return Err(error),
+                    }
                 }
-                self.begin_anew(session, authenticate).await?
+                self.begin_anew(session).await?
             } else {
-                self.let_in(&text, session, authenticate).await?
+                self.let_in(&text, session).await?
             };
         Ok(Served::Ready(Box::new(welcome)))
     }
 
     /// The session of a `resume` is gone: its client registers on the same socket.
-    async fn begin_anew(
-        &mut self,
-        session: &SessionConfig<'_>,
-        authenticate: Option<&Authenticate>,
-    ) -> Result<Welcome, HandshakeError> {
+    async fn begin_anew(&mut self, session: &SessionConfig<'_>) -> Result<Welcome, HandshakeError> {
         self.say(Invalidate::TYPE, &Invalidate {}).await?;
         let text = self.hear(REGISTRATION).await?;
-        self.let_in(&text, session, authenticate).await
+        self.let_in(&text, session).await
     }
 
     /// Lets a client in that has registered.
@@ -139,7 +157,6 @@ impl<T: Transport> Script<'_, T> {
         &mut self,
         text: &Text,
         session: &SessionConfig<'_>,
-        authenticate: Option<&Authenticate>,
     ) -> Result<Welcome, HandshakeError> {
         if let Some(reason) = (session.shut)() {
             return Err(HandshakeError::Shutdown(reason));
@@ -162,27 +179,43 @@ impl<T: Transport> Script<'_, T> {
         short(REGISTRATION, "version", &version)?;
         let (theirs, negotiated) = self.negotiate(&version)?;
         let peer = Peer { role, id, name, agent, version: theirs };
-        if let Some(authenticate) = authenticate {
-            let registration = Registration { peer: peer.clone(), token };
-            self.admit(authenticate, registration).await?;
-        }
+        let admission = match session.gate {
+            Some(gate) => {
+                let connection = session.connection.clone();
+                let registration = Registration { peer: peer.clone(), token, connection };
+                self.ask(gate.register(registration)).await?
+            }
+            None => Admitted::default(),
+        };
         let resume_info = session.dialect.resumes().then(|| session.resume_info());
         let ready = self.frame(Ready::TYPE, &ready(resume_info.as_ref(), &peer))?;
-        Ok(Welcome { ready, peer, version: negotiated, resume_info })
+        Ok(Welcome { ready, peer, version: negotiated, resume_info, admission })
     }
 
     fn welcome(self, welcome: Welcome) -> Box<Negotiated> {
-        let Welcome { ready, peer, version, resume_info } = welcome;
-        Box::new(self.finish(Some(ready), peer, version, resume_info))
+        let Welcome { ready, peer, version, resume_info, admission } = welcome;
+        Box::new(self.finish(Some(ready), peer, version, resume_info, admission))
     }
 
-    /// Asks the authenticator, which is the application's own code.
-    async fn admit(
+    /// Asks whether a client may go on with its session.
+    async fn admit_again(
         &mut self,
-        authenticate: &Authenticate,
-        registration: Registration,
+        session: &SessionConfig<'_>,
+        peer: Peer,
+        claims: Claims,
     ) -> Result<(), HandshakeError> {
-        let asked = AssertUnwindSafe(async { authenticate(registration).await }).catch_unwind();
+        let Some(gate) = session.gate else { return Ok(()) };
+        let connection = session.connection.clone();
+        self.ask(gate.resume(Resumption { peer, claims, connection })).await.map(drop)
+    }
+
+    /// Waits for the authenticator, which is the application's own code: one that panics or does not
+    /// answer in time has not denied anything, and clients must not take it for that.
+    async fn ask(
+        &mut self,
+        verdict: impl Future<Output = Verdict>,
+    ) -> Result<Admitted, HandshakeError> {
+        let asked = AssertUnwindSafe(verdict).catch_unwind();
         let verdict = tokio::select! {
             biased;
             () = self.config.stop.cancelled() => {
@@ -190,15 +223,25 @@ impl<T: Transport> Script<'_, T> {
             }
             verdict = timeout_at(self.config.deadline, asked) => verdict,
         };
-        let late = |_| HandshakeError::Timeout {
-            waiting_for: "verdict of the authenticator",
-            after: self.config.timeout,
+        let verdict = match verdict {
+            Ok(Ok(verdict)) => verdict,
+            Ok(Err(_)) => {
+                tracing::error!("the authenticator panicked");
+                Verdict::Unavailable("it failed".to_owned())
+            }
+            Err(_) => {
+                let limit = self.config.timeout;
+                tracing::error!(?limit, "the authenticator did not answer in time");
+                Verdict::Unavailable("it did not answer in time".to_owned())
+            }
         };
-        let verdict = verdict.map_err(late)?.unwrap_or_else(|_| {
-            tracing::error!("the authenticator panicked");
-            Err("the master's authenticator failed".to_owned())
-        });
-        verdict.map_err(|why: String| HandshakeError::Authentication(authentication_reason(&why)))
+        match verdict {
+            Verdict::Admit { claims, until } => Ok(Admitted { claims, until }),
+            Verdict::Deny(why) => Err(HandshakeError::Authentication(Reason::denied(&why))),
+            Verdict::Unavailable(why) => Err(HandshakeError::Unavailable(
+                format!("Authentication is not available: {why}").into(),
+            )),
+        }
     }
 }
 
@@ -246,11 +289,6 @@ fn alpha(version: &Version) -> Option<u64> {
         Some(number) => number.parse().ok(),
         None => tag.is_empty().then_some(0),
     }
-}
-
-fn authentication_reason(why: &str) -> Reason {
-    let start = Reason::AUTHENTICATION_FAILED;
-    if why.is_empty() { start.into() } else { format!("{start}: {why}").into() }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! One side's handle of a link.
 
+use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::hash::{Hash, Hasher};
@@ -16,12 +17,13 @@ use super::forward::hand_on;
 use super::inbound::Routes;
 use super::outbound::{Handle, Outlet, RequestFuture};
 use super::state::{Ignored, LinkState, States};
-use crate::close::{CloseCode, Closed};
+use crate::close::{CloseCode, Closed, Reason};
 use crate::error::{EventError, RequestError, SendError};
-use crate::handshake::{Negotiated, Peer, ResumeInfo};
-use crate::message::{Event, Request, Role};
+use crate::handshake::{Negotiated, ResumeInfo};
+use crate::message::{Event, Peer, Request, Role};
 use crate::session::Session;
 use crate::transport::Transport;
+use crate::trust::Claims;
 use crate::wire::{EncodedMessage, decode};
 
 /// One side's handle of a link. Cheap to clone; all clones are the same link.
@@ -58,9 +60,9 @@ impl Link {
         config: Config,
         routes: Arc<Routes>,
     ) -> (Self, Driver) {
-        let Negotiated { first, session, peer, version, resume_info } = negotiated;
+        let Negotiated { first, session, peer, version, resume_info, admission } = negotiated;
         let Session { sending, receiving } = session;
-        let handle = Handle::new(us, peer, version, config, sending, resume_info);
+        let handle = Handle::new(us, (peer, admission), version, config, sending, resume_info);
         let outlet = Outlet::new(handle.clone());
         (Self::new(handle), Driver::new(transport, first, outlet, receiving, routes))
     }
@@ -244,6 +246,19 @@ impl Link {
         self.handle.number()
     }
 
+    /// What the master's authenticator has admitted the client with, if that is of type `C`. A client
+    /// knows nothing of its own claims.
+    pub fn claims<C: Any>(&self) -> Option<&C> {
+        self.handle.claims().get()
+    }
+
+    /// Ends the link, and the session with it, because its client may not be here any more: a credential
+    /// was revoked. The client is told `Authentication failed: ` and `reason`, and does not come back by
+    /// itself. Otherwise as [`close`](Self::close).
+    pub fn deny(&self, reason: impl AsRef<str>) {
+        self.close_with(CloseCode::AUTHENTICATION, Reason::denied(reason.as_ref()).as_str());
+    }
+
     /// The negotiated protocol version: the lower of both sides', without a pre-release tag.
     pub fn version(&self) -> &Version {
         self.handle.version()
@@ -272,6 +287,10 @@ impl Link {
     /// same peer.
     pub fn same_link(&self, other: &Self) -> bool {
         self == other
+    }
+
+    pub(crate) fn all_claims(&self) -> &Claims {
+        self.handle.claims()
     }
 
     /// How the link outlives its socket; `None` where it does not.

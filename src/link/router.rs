@@ -1,3 +1,4 @@
+use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use super::link::Link;
 use super::outbound::Handle;
 use super::refusal::error_response;
 use crate::error::{ConfigError, NotASlave};
-use crate::handshake::Peer;
+use crate::message::Peer;
 use crate::message::{Event, Request};
 use crate::wire::{EncodedMessage, decode};
 
@@ -94,6 +95,11 @@ impl<S> Ctx<S> {
     /// Who sent the message.
     pub fn peer(&self) -> &Peer {
         self.link.peer()
+    }
+
+    /// What the sender was admitted with, if that is of type `C`: see [`Link::claims`].
+    pub fn claims<C: Any>(&self) -> Option<&C> {
+        self.link.claims()
     }
 
     /// The id of the slave that sent the message.

@@ -10,6 +10,7 @@ use super::{Inner, Master};
 use crate::error::AcceptError;
 use crate::link::Link;
 use crate::transport::websocket::{self, Admission, IoStream};
+use crate::trust::Connection;
 
 /// How long a listener that cannot accept waits before it tries again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -51,7 +52,7 @@ impl Master {
                     let (master, admission) = (self.clone(), Arc::clone(&admission));
                     self.inner.doors.spawn(async move {
                         let opened = match stream.set_nodelay(true) {
-                            Ok(()) => master.open(stream, &admission).await,
+                            Ok(()) => master.open(stream, &admission, Some(from)).await,
                             Err(error) => Err(error.into()),
                         };
                         if let Err(error) = opened {
@@ -154,7 +155,7 @@ impl Master {
     ///
     /// Dropped before it is ready, the stream is dropped too.
     pub async fn accept(&self, stream: impl IoStream) -> Result<Link, AcceptError> {
-        self.open(stream, &self.inner.admission).await
+        self.open(stream, &self.inner.admission, None).await
     }
 
     /// The upgrade and the handshake of a connection, in one time limit.
@@ -162,6 +163,7 @@ impl Master {
         &self,
         stream: impl IoStream,
         admission: &Admission,
+        remote: Option<SocketAddr>,
     ) -> Result<Link, AcceptError> {
         let deadline = self.inner.config.handshake_deadline();
         let Inner { config, dialect, stop, .. } = &*self.inner;
@@ -169,7 +171,8 @@ impl Master {
         let upgrade = stop.run_until_cancelled(timeout_at(deadline, upgrade));
         let upgraded = upgrade.await.ok_or(AcceptError::Shutdown)?;
         let slow = |_| AcceptError::Timeout { after: config.handshake_timeout };
-        let (socket, dialect) = upgraded.map_err(slow)??;
-        Ok(self.attach_until(Box::new(socket), dialect, deadline).await?)
+        let (socket, dialect, headers) = upgraded.map_err(slow)??;
+        let connection = Connection { remote, headers };
+        Ok(self.attach_until(Box::new(socket), dialect, connection, deadline).await?)
     }
 }

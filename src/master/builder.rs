@@ -2,7 +2,6 @@ use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use futures::FutureExt as _;
 use semver::{Version, VersionReq};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -11,10 +10,10 @@ use super::refused::RefusedConnections;
 use super::registry::Registry;
 use super::{Inner, Master, MembershipEvent, OnChange};
 use crate::error::ConfigError;
-use crate::handshake::{Authenticate, Registration};
 use crate::link::{Config, Router, Routes};
 use crate::secret::Secret;
 use crate::transport::websocket::Admission;
+use crate::trust::{Authenticator, Closure, Gate, Registration, SharedToken, Verdict};
 use crate::version::Versions;
 use crate::wire::Dialect;
 
@@ -25,7 +24,7 @@ pub struct MasterBuilder {
     config: Config,
     versions: Versions,
     token: Option<Secret>,
-    authenticate: Option<Authenticate>,
+    gate: Option<Arc<dyn Gate>>,
     dialect: Dialect,
     admission: Result<Admission, ConfigError>,
     on_change: Option<OnChange>,
@@ -38,7 +37,7 @@ impl MasterBuilder {
             config: Config::default(),
             versions: Versions::default(),
             token: None,
-            authenticate: None,
+            gate: None,
             dialect: Dialect::PLAIN,
             admission: Ok(Admission::default()),
             on_change: None,
@@ -123,19 +122,21 @@ impl MasterBuilder {
     }
 
     /// Asks `authenticate` before `ready`, after [`token`](Self::token) where that is set too; both
-    /// must let a client in. Its error's text goes to the client behind
-    /// `Authentication failed: `; keep secrets out of it. It has what is left of
-    /// [`Config::handshake_timeout`].
-    pub fn authenticate<F, Fut, E>(mut self, authenticate: F) -> Self
+    /// must let a client in. It returns a [`Verdict`], or a `Result` whose error denies; see there for
+    /// what the client is told. For what is to decide on resumptions too, there is
+    /// [`authenticator`](Self::authenticator).
+    pub fn authenticate<F, Fut>(self, authenticate: F) -> Self
     where
         F: Fn(Registration) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<(), E>> + Send + 'static,
-        E: fmt::Display,
+        Fut: Future<Output: Into<Verdict>> + Send + 'static,
     {
-        self.authenticate = Some(Arc::new(move |registration| {
-            let verdict = authenticate(registration);
-            async move { verdict.await.map_err(|error| error.to_string()) }.boxed()
-        }));
+        self.authenticator(Closure(authenticate))
+    }
+
+    /// Asks `authenticator` before a client is let in, and before it goes on with its session over
+    /// another socket; after [`token`](Self::token) where that is set too.
+    pub fn authenticator(mut self, authenticator: impl Authenticator) -> Self {
+        self.gate = Some(Arc::new(authenticator));
         self
     }
 
@@ -162,7 +163,10 @@ impl MasterBuilder {
             routes: self.routes.unwrap_or_else(|| Ok(Arc::default()))?,
             config: self.config,
             versions: self.versions,
-            authenticate: gate(self.token, self.authenticate),
+            gate: match self.token {
+                Some(token) => Some(Arc::new(SharedToken { token, next: self.gate })),
+                None => self.gate,
+            },
             dialect: self.dialect,
             admission: self.admission?,
             sessions: Mutex::default(),
@@ -176,19 +180,6 @@ impl MasterBuilder {
             links: TaskTracker::new(),
         }))
     }
-}
-
-/// The shared token first, then the application's own authenticator.
-fn gate(token: Option<Secret>, authenticate: Option<Authenticate>) -> Option<Authenticate> {
-    let Some(token) = token else { return authenticate };
-    Some(Arc::new(move |registration| {
-        let known = registration.token.as_ref() == Some(&token);
-        match &authenticate {
-            _ if !known => std::future::ready(Err(String::new())).boxed(),
-            Some(authenticate) => authenticate(registration),
-            None => std::future::ready(Ok(())).boxed(),
-        }
-    }))
 }
 
 impl fmt::Debug for MasterBuilder {

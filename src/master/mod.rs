@@ -11,7 +11,7 @@ mod upgrade;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures::stream::{self, Stream, StreamExt as _};
 use tokio::sync::broadcast::{self, error::RecvError};
@@ -26,12 +26,13 @@ use sessions::{Found, Sessions};
 
 use crate::close::{CloseCode, Closed, Reason};
 use crate::error::HandshakeError;
-use crate::handshake::{self, Arrival, Authenticate, HandshakeConfig, Negotiated, SessionConfig};
+use crate::handshake::{self, Arrival, HandshakeConfig, Held, Negotiated, SessionConfig};
 use crate::link::{Config, Link, Resumption, Routes, Unrecoverable};
-use crate::message::Role;
+use crate::message::{Peer, Role};
 use crate::secret::Secret;
 use crate::transport::Transport;
 use crate::transport::websocket::{Admission, IoStream, WebSocket};
+use crate::trust::{Claims, Connection, Gate};
 use crate::version::Versions;
 use crate::wire::Dialect;
 
@@ -57,7 +58,7 @@ struct Inner {
     routes: Arc<Routes>,
     config: Config,
     versions: Versions,
-    authenticate: Option<Authenticate>,
+    gate: Option<Arc<dyn Gate>>,
     admission: Admission,
     /// What is spoken where neither path nor header ask for another.
     dialect: Dialect,
@@ -117,8 +118,8 @@ impl Master {
     /// Dropped before it is ready, the transport is dropped too.
     pub async fn attach(&self, transport: impl Transport) -> Result<Link, HandshakeError> {
         let dialect = if transport.is_extended() { Dialect::SEQLINK } else { self.inner.dialect };
-        self.attach_until(Box::new(transport), dialect, self.inner.config.handshake_deadline())
-            .await
+        let deadline = self.inner.config.handshake_deadline();
+        self.attach_until(Box::new(transport), dialect, Connection::default(), deadline).await
     }
 
     /// The same for a byte stream on which an application's own HTTP server has already made the
@@ -132,26 +133,28 @@ impl Master {
     ///
     /// As [`attach`](Self::attach).
     pub async fn attach_upgraded(&self, stream: impl IoStream) -> Result<Link, HandshakeError> {
-        self.attach_socket(stream, self.inner.dialect).await
+        self.attach_socket(stream, self.inner.dialect, Connection::default()).await
     }
 
     pub(crate) async fn attach_socket(
         &self,
         stream: impl IoStream,
         dialect: Dialect,
+        connection: Connection,
     ) -> Result<Link, HandshakeError> {
         let deadline = self.inner.config.handshake_deadline();
         let socket = WebSocket::upgraded(stream, self.inner.config.max_frame);
-        self.attach_until(Box::new(socket), dialect, deadline).await
+        self.attach_until(Box::new(socket), dialect, connection, deadline).await
     }
 
     async fn attach_until(
         &self,
         mut transport: Box<dyn Transport>,
         dialect: Dialect,
+        connection: Connection,
         deadline: Instant,
     ) -> Result<Link, HandshakeError> {
-        let Inner { config, versions, authenticate, stop, .. } = &*self.inner;
+        let Inner { config, versions, gate, stop, .. } = &*self.inner;
         let handshake_config = HandshakeConfig {
             versions: versions.clone(),
             deadline,
@@ -166,15 +169,10 @@ impl Master {
             heartbeat_interval: config.heartbeat_interval,
             token: sessions::fresh_token,
             shut: &|| self.registry(|registry| registry.shut()),
+            gate: gate.as_deref(),
+            connection: &connection,
         };
-        let find = |token: &Secret| self.sessions(|sessions| sessions.find(token));
-        let arrival = handshake::server(
-            &mut transport,
-            &handshake_config,
-            &session,
-            authenticate.as_ref(),
-            find,
-        );
+        let arrival = handshake::server(&mut transport, &handshake_config, &session, self);
         match arrival.await? {
             Arrival::Fresh(negotiated) => Ok(self.start(transport, *negotiated)),
             Arrival::Resume { seat, last_seq } => {
@@ -182,13 +180,7 @@ impl Master {
                     Ok(link) => return Ok(link),
                     Err(transport) => transport,
                 };
-                let authenticate = authenticate.as_ref();
-                let anew = handshake::invalidate(
-                    &mut transport,
-                    &handshake_config,
-                    &session,
-                    authenticate,
-                );
+                let anew = handshake::invalidate(&mut transport, &handshake_config, &session);
                 let negotiated = anew.await?;
                 Ok(self.start(transport, *negotiated))
             }
@@ -199,11 +191,15 @@ impl Master {
     fn start(&self, transport: Box<dyn Transport>, negotiated: Negotiated) -> Link {
         let inner = &self.inner;
         let resume_info = negotiated.resume_info.clone();
+        let until = negotiated.admission.until;
         let (config, routes) = (inner.config.clone(), Arc::clone(&inner.routes));
         let (link, driver) = Link::start(transport, negotiated, Role::Master, config, routes);
         let sockets =
             resume_info.map(|resume_info| self.sessions(|s| s.open(&resume_info, link.clone())));
         let member = self.join(&link);
+        if let Some(until) = until {
+            inner.links.spawn(expire(link.clone(), until));
+        }
         inner.links.spawn(async move {
             let (_, rest) = match sockets {
                 Some(mut sockets) => driver.run(&mut sockets).await,
@@ -381,6 +377,30 @@ impl Master {
 
     fn sessions<T>(&self, act: impl FnOnce(&mut Sessions) -> T) -> T {
         act(&mut self.inner.sessions.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Ends `link` at `until`, if it has not ended by then. A clock that is set does not matter after this
+/// begins.
+async fn expire(link: Link, until: SystemTime) {
+    let left = until.duration_since(SystemTime::now()).unwrap_or_default();
+    if tokio::time::timeout(left, link.closed()).await.is_err() {
+        link.deny("expired");
+    }
+}
+
+impl Held for Master {
+    type Seat = Found;
+
+    fn find(&self, token: &Secret) -> Option<(Found, Peer, Claims)> {
+        let found = self.sessions(|sessions| sessions.find(token))?;
+        let (peer, claims) = (found.link.peer().clone(), found.link.all_claims().clone());
+        Some((found, peer, claims))
+    }
+
+    fn deny(&self, found: Found, why: &str) {
+        // As it was said to the client, whose reason begins so already.
+        found.link.close_with(CloseCode::AUTHENTICATION, why);
     }
 }
 

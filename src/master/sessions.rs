@@ -174,7 +174,7 @@ impl Sessions {
 
 /// A session that a client wants to go on with.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(crate) struct Found {
     number: u64,
     pub(super) link: Link,
     pub(super) sockets: Arc<Slot>,

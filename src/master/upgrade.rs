@@ -3,6 +3,7 @@ use hyper_util::rt::TokioIo;
 
 use super::{Inner, Master};
 use crate::transport::websocket;
+use crate::trust::Connection;
 
 impl Master {
     /// Takes a request that reached an application's own hyper or axum server, on whatever path
@@ -99,6 +100,8 @@ impl Master {
                 return refusal.response();
             }
         };
+        let connection =
+            Connection { remote: None, headers: websocket::headers(request.headers()) };
         let upgraded = hyper::upgrade::on(request);
         let master = self.clone();
         self.inner.doors.spawn(async move {
@@ -106,7 +109,9 @@ impl Master {
             let Some(upgraded) = stop.run_until_cancelled(upgraded).await else { return };
             match upgraded {
                 Ok(stream) => {
-                    if let Err(error) = master.attach_socket(TokioIo::new(stream), dialect).await {
+                    let stream = TokioIo::new(stream);
+                    let attached = master.attach_socket(stream, dialect, connection).await;
+                    if let Err(error) = attached {
                         master.inner.refused.add(None, &error);
                     }
                 }

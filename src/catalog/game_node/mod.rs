@@ -43,8 +43,8 @@ pub use player::{
     PlayerUpdate, QueueEntry,
 };
 pub use queue::{
-    Action, Assignment, FinishError, JoinError, LeaveError, Leaving, Outcome, RegisterError,
-    Registration, Settings, WaitingQueue,
+    Action, Assignment, FinishError, JoinError, LeaveError, Leaving, NodeRegistration, Outcome,
+    RegisterError, Settings, WaitingQueue,
 };
 
 use crate::message::Entry;

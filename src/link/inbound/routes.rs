@@ -10,8 +10,8 @@ use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 use crate::error::{ConfigError, DecodeError};
-use crate::handshake::Peer;
 use crate::link::outbound::Handle;
+use crate::message::Peer;
 use crate::message::{Direction, Role};
 use crate::printable::Printable;
 use crate::wire::check_name;

@@ -12,12 +12,13 @@ use super::phase::{Phase, SendClass};
 use super::send_state::{BudgetKind, HANDED_ON, LockedSendState, SendRefused, SendState, Wake};
 use crate::close::{CloseCode, Closed};
 use crate::error::{Delivery, EventError, RequestError, SendError};
-use crate::handshake::{Peer, ResumeInfo};
+use crate::handshake::{Admitted, ResumeInfo};
 use crate::link::config::Config;
 use crate::link::refusal::error_response;
 use crate::link::state::{Ignored, LinkState};
-use crate::message::{Direction, Role, Since};
+use crate::message::{Direction, Peer, Role, Since};
 use crate::session::Sending;
+use crate::trust::Claims;
 use crate::wire::{Dialect, EncodeError, EncodedMessage};
 
 /// A link as all of its parts see it: cheap to clone, all clones are the same link.
@@ -29,6 +30,7 @@ pub(super) struct Outbound {
     number: u64,
     us: Role,
     peer: Peer,
+    claims: Claims,
     version: Version,
     dialect: Dialect,
     config: Config,
@@ -42,7 +44,7 @@ pub(super) struct Outbound {
 impl Handle {
     pub(in crate::link) fn new(
         us: Role,
-        peer: Peer,
+        (peer, admission): (Peer, Admitted),
         version: Version,
         config: Config,
         sending: Sending,
@@ -53,6 +55,7 @@ impl Handle {
             number: LINKS.fetch_add(1, Ordering::Relaxed),
             us,
             peer,
+            claims: admission.claims,
             version,
             dialect: *sending.dialect(),
             send_state: LockedSendState::new(SendState::new(sending, resume_info, &config)),
@@ -69,6 +72,10 @@ impl Handle {
 
     pub(in crate::link) fn peer(&self) -> &Peer {
         &self.0.peer
+    }
+
+    pub(in crate::link) fn claims(&self) -> &Claims {
+        &self.0.claims
     }
 
     pub(in crate::link) fn version(&self) -> &Version {

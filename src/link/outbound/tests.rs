@@ -9,8 +9,9 @@ use semver::Version;
 use super::*;
 use crate::close::{CloseCode, Closed};
 use crate::error::EventError;
-use crate::handshake::Peer;
+use crate::handshake::Admitted;
 use crate::link::config::Config;
+use crate::message::Peer;
 use crate::message::Role;
 use crate::session::Session;
 use crate::wire::{Dialect, EncodedMessage};
@@ -22,7 +23,14 @@ pub(in crate::link) fn outlet(change: impl FnOnce(&mut Config)) -> Outlet {
     let (version, agent, role) = (Version::new(2, 0, 0), String::new(), Role::Control);
     let peer = Peer { role, id: None, name: None, agent, version: version.clone() };
     let session = Session::continuing(Dialect::PLAIN, 0);
-    Outlet::new(Handle::new(Role::Master, peer, version, config, session.sending, None))
+    Outlet::new(Handle::new(
+        Role::Master,
+        (peer, Admitted::default()),
+        version,
+        config,
+        session.sending,
+        None,
+    ))
 }
 
 fn request(handle: &Handle) -> RequestFuture<()> {

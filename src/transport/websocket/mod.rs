@@ -28,9 +28,9 @@ use crate::wire::{Dialect, Text};
 pub(crate) use address::Address;
 pub(crate) use admission::Admission;
 use metered::{MeteredStream, pending};
-#[cfg(feature = "hyper")]
-pub(crate) use upgrade::switch;
 pub(crate) use upgrade::{UpgradeError, accept, connect, dial, listen};
+#[cfg(feature = "hyper")]
+pub(crate) use upgrade::{headers, switch};
 
 /// The read buffer. The WebSocket library clears what is left of it at each look, so a larger one
 /// costs time too; 128 KiB, the library's default, is what 10,000 links cannot afford.
@@ -132,7 +132,7 @@ impl<S: IoStream> WebSocket<S> {
     pub async fn accept(stream: S, max_frame: usize) -> io::Result<Self> {
         let strict = Admission::default();
         let accepted = upgrade::accept(stream, max_frame, Dialect::PLAIN, &strict).await;
-        let (mut socket, dialect) = accepted.map_err(|error| match error {
+        let (mut socket, dialect, _) = accepted.map_err(|error| match error {
             AcceptError::Io(error) => io::Error::new(error.kind(), error),
             other => io::Error::other(other),
         })?;

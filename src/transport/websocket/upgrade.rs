@@ -23,6 +23,7 @@ use super::address::{Address, PATH};
 use super::admission::Admission;
 use super::{IoStream, WebSocket, config};
 use crate::error::AcceptError;
+use crate::trust::Headers;
 use crate::wire::Dialect;
 
 /// Speaks plain, whatever the master is set to.
@@ -60,10 +61,12 @@ pub(crate) async fn accept<S: IoStream>(
     max_frame: usize,
     setting: Dialect,
     admission: &Admission,
-) -> Result<(WebSocket<S>, Dialect), AcceptError> {
-    let (verdict, rest) = match read_request(&mut stream).await? {
-        Ok((request, rest)) => (judge(&request, setting, admission), rest),
-        Err(refusal) => (Err(refusal), Vec::new()),
+) -> Result<(WebSocket<S>, Dialect, Headers), AcceptError> {
+    let (verdict, rest, sent) = match read_request(&mut stream).await? {
+        Ok((request, rest)) => {
+            (judge(&request, setting, admission), rest, headers(request.headers()))
+        }
+        Err(refusal) => (Err(refusal), Vec::new(), Headers::default()),
     };
     match verdict {
         Ok((response, dialect)) => {
@@ -71,7 +74,7 @@ pub(crate) async fn accept<S: IoStream>(
             write_response(&mut head, &response).map_err(io::Error::other)?;
             stream.write_all(&head).await?;
             stream.flush().await?;
-            Ok((WebSocket::over(stream, &rest, Role::Server, max_frame), dialect))
+            Ok((WebSocket::over(stream, &rest, Role::Server, max_frame), dialect, sent))
         }
         Err(refusal) => {
             stream.write_all(refusal.last().as_bytes()).await?;
@@ -156,6 +159,11 @@ async fn read_request(stream: &mut impl IoStream) -> io::Result<Result<RequestHe
             Err(error) => return Ok(Err(refusal(&error))),
         }
     }
+}
+
+/// The headers of a request without the types of the HTTP library.
+pub(crate) fn headers(headers: &HeaderMap) -> Headers {
+    headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect()
 }
 
 type Accepted<T> = (Response<T>, Dialect);

@@ -9,8 +9,8 @@ mod types;
 mod wait_list;
 
 pub use types::{
-    Action, Assignment, FinishError, JoinError, LeaveError, Leaving, Outcome, RegisterError,
-    Registration, Settings,
+    Action, Assignment, FinishError, JoinError, LeaveError, Leaving, NodeRegistration, Outcome,
+    RegisterError, Settings,
 };
 
 use std::collections::{BTreeMap, VecDeque};
@@ -31,14 +31,14 @@ use wait_list::{Turn, WaitList, WaitingPlayer};
 /// use std::time::Instant;
 ///
 /// use seqlink::catalog::game_node::{
-///     Action, Outcome, PlayerStatus, Registration, RequestFrom, Settings, WaitingQueue,
+///     Action, Outcome, PlayerStatus, NodeRegistration, RequestFrom, Settings, WaitingQueue,
 /// };
 ///
 /// let now = Instant::now();
 /// let mut queue = WaitingQueue::new([(1, "chess".to_string())], Settings::default());
 /// queue.join(now, 5, 1, RequestFrom::Api)?;
 /// let installed_packages = vec!["chess".to_string()];
-/// let node = Registration { node: 7, link: 1, name: "lounge".into(), installed_packages };
+/// let node = NodeRegistration { node: 7, link: 1, name: "lounge".into(), installed_packages };
 /// queue.handle_registered(now, node)?;
 ///
 /// let mut played = Vec::new();

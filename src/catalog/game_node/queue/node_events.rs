@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use super::nodes::{Activity, KnownNode, Presence};
 use super::{
-    Action, Assignment, FinishError, Outcome, RegisterError, Registration, Settings, WaitingQueue,
+    Action, Assignment, FinishError, NodeRegistration, Outcome, RegisterError, Settings,
+    WaitingQueue,
 };
 use crate::catalog::game_node::{Code, PlayerStatus};
 
@@ -18,10 +19,10 @@ impl WaitingQueue {
     pub fn handle_registered(
         &mut self,
         now: Instant,
-        registration: Registration,
+        registration: NodeRegistration,
     ) -> Result<(), RegisterError> {
         registration.check()?;
-        let Registration { node, link, name, installed_packages } = registration;
+        let NodeRegistration { node, link, name, installed_packages } = registration;
         if let Some(known) = self.nodes.get(node) {
             let connected = known.state().is_some();
             if link < known.link || (link == known.link && !connected) {

@@ -37,7 +37,7 @@ impl Hall {
     fn register(&mut self, node: i64, link: u64, packages: &[&str]) -> Vec<String> {
         let installed_packages = packages.iter().map(|package| package.to_string()).collect();
         let name = format!("node-{node}");
-        let registration = Registration { node, link, name, installed_packages };
+        let registration = NodeRegistration { node, link, name, installed_packages };
         self.queue.handle_registered(self.now, registration).unwrap();
         self.told()
     }
@@ -358,7 +358,7 @@ fn only_the_present_link_of_a_node_counts() {
     let mut hall = Hall::impatient();
     hall.register(7, 2, &["chess"]);
     hall.play(7, 1, CHESS);
-    let late = |link| Registration {
+    let late = |link| NodeRegistration {
         node: 7,
         link,
         name: "late".into(),

@@ -62,7 +62,7 @@ impl Settings {
 
 /// A node that registers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Registration {
+pub struct NodeRegistration {
     /// The node's id.
     pub node: i64,
     /// Tells the node's links apart: any number, as long as a later link has a greater one.
@@ -73,7 +73,7 @@ pub struct Registration {
     pub installed_packages: Vec<String>,
 }
 
-impl Registration {
+impl NodeRegistration {
     pub(super) fn check(&self) -> Result<(), RegisterError> {
         let (count, bytes) = (self.installed_packages.len(), self.name.len());
         let longest = self.installed_packages.iter().map(String::len).max().unwrap_or(0);
