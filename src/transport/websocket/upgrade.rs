@@ -170,7 +170,7 @@ fn judge(
     admit(request, admission)?;
     let setting = match request.uri().path() {
         PATH => setting,
-        // Without a look at the header: the path decides, also for this library's clients.
+        // The header is ignored: the path decides, also for this library's own clients.
         PLAIN_PATH => return Ok((upgrade(request)?, Dialect::PLAIN)),
         SESSION_PATH => Dialect::SESSION,
         _ => {
