@@ -5,8 +5,8 @@ use std::task::Waker;
 
 use crate::wire::EncodedMessage;
 
-/// A number of permits, granted in the order of the waits. The owner keeps it under a lock, and uses
-/// the wakers that the methods return after it has released the lock.
+/// A number of permits, granted in the order of the waits. The owner keeps it under a lock, and
+/// wakes the tasks whose wakers the methods return when it has released the lock.
 // No semaphore: measured, one beside the owner's lock gains nothing.
 #[derive(Debug)]
 pub(super) struct Budget {
