@@ -83,7 +83,7 @@ impl Outbox {
     pub(super) fn push(&mut self, message: &EncodedMessage) -> Result<u64, NumberError> {
         let (seq, bytes) = (self.next()?, message.bytes());
         let text = message.write_frame(Some(seq), self.chunk.with_room(bytes))?;
-        // Only now: a frame that cannot be written leaves its number to the next.
+        // Only now: a frame that cannot be written leaves its number to the next one.
         self.last_sent = seq;
         self.frames.push_back(Queued { text, bytes });
         Ok(seq)
