@@ -5,22 +5,22 @@ use tokio::time::Instant;
 use crate::error::ConfigError;
 use crate::session::{HEARTBEAT_INTERVALS, SESSION_TIMEOUTS};
 
-/// Times and limits of a link. Start from [`Config::default`] and set what must differ.
+/// Times and limits of a link. Start from [`Config::default`] and set what has to differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Config {
     /// How long a request waits for its answer when neither its type nor the call says so:
     /// 10 seconds.
     pub request_timeout: Duration,
-    /// From the accepted or dialled socket to `ready`: 5 seconds.
+    /// How long the handshake may take, from the accepted or dialled socket to `ready`: 5 seconds.
     pub handshake_timeout: Duration,
-    /// Between two WebSocket pings or heartbeats: 5 seconds. A peer that sends or takes not a byte
-    /// for two of these is given up, so a dead one is noticed after two to three. Where sessions
-    /// are spoken, the master's holds for both. From 10 ms to a day; a master's word beyond that is
-    /// taken as the nearer of the two.
+    /// Time between two WebSocket pings or heartbeats: 5 seconds. A peer that sends or takes no
+    /// byte for two of these is given up, so a dead one is noticed after two to three. Where
+    /// sessions are spoken, the master's value counts for both sides. From 10 ms to a day; a
+    /// master's value beyond that is clamped.
     pub heartbeat_interval: Duration,
-    /// How long a master holds a session after a cut: 60 seconds. Clients learn it at `ready`. At most
-    /// 30 days; a master's word beyond that is taken as 30 days.
+    /// How long a master keeps a session after a cut: 60 seconds. Clients learn it at `ready`. At
+    /// most 30 days; a master's value beyond that is clamped.
     pub session_timeout: Duration,
     /// How long a graceful end waits for what both sides have begun: 10 seconds. See
     /// [`Link::disconnect`](crate::Link::disconnect).
@@ -32,11 +32,11 @@ pub struct Config {
     /// Most bytes that wait to be written: 1 MiB. Senders wait for room.
     pub outbox: usize,
     /// Most bytes of received requests and events whose handlers have not finished: 4 MiB. Above
-    /// it a request is answered `busy`, and an event ends the link. Each counts its length and
-    /// 256 bytes for what holds it.
+    /// it a request is answered `busy`, and an event ends the link. Each counts as its length and
+    /// 256 bytes of overhead.
     pub inbox: usize,
-    /// Most requests of this side that wait for an answer: 1,024. Further callers wait. A time limit
-    /// is noticed up to a microsecond late for each request that waits.
+    /// Most requests of this side that wait for an answer: 1,024. Further callers wait. A time
+    /// limit may end up to a microsecond late for each request that waits.
     pub requests_in_flight: usize,
     /// Most requests of the peer that are handled at once: 256. Further ones are answered `busy`.
     pub handlers: usize,
@@ -61,10 +61,10 @@ impl Default for Config {
 }
 
 impl Config {
-    /// When a handshake that begins now has taken too long.
+    /// Returns when a handshake that begins now has taken too long.
     pub(crate) fn handshake_deadline(&self) -> Instant {
         let now = Instant::now();
-        // A limit beyond what the clock can hold is none.
+        // A limit that `Instant` cannot represent counts as none.
         now.checked_add(self.handshake_timeout).unwrap_or(now + Duration::from_secs(86_400 * 365))
     }
 
@@ -75,12 +75,13 @@ impl Config {
         };
         let size = |bytes: usize| (8 * 1024..=MOST).contains(&bytes);
         let count = |count: usize| (1..=1 << 20).contains(&count);
-        // Any error response must fit.
+        // The minimum has room for any error response.
         let sizes = "from 8 KiB to 1 GiB";
         let counts = "from 1 to 1,048,576";
         must(size(self.max_frame), "max_frame", sizes)?;
         must(size(self.outbox), "outbox", sizes)?;
         must(size(self.inbox), "inbox", sizes)?;
+        // A longer frame would wait for room for ever.
         must(self.max_frame <= self.outbox, "max_frame", "at most `outbox`, where it may wait")?;
         must(self.max_frame <= self.inbox, "max_frame", "at most `inbox`, where it may wait")?;
         must(count(self.requests_in_flight), "requests_in_flight", counts)?;

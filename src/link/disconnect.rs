@@ -9,8 +9,8 @@ use crate::close::Closed;
 use crate::message::Empty;
 use crate::wire::{EncodedMessage, PREPARE_DISCONNECT};
 
-/// Waits until both sides have finished, for `limit` at most, and begins to close. Dropped half-way,
-/// the link closes at once.
+/// Waits until both sides have finished, at most for `limit`, then begins to close. If the future
+/// is dropped, the link closes at once.
 pub(super) async fn disconnect(handle: &Handle, limit: Duration, closed: Closed) {
     let _close = CloseAtEnd { handle, closed };
     let both = async { tokio::join!(prepare(handle), handle.drained()) };
@@ -20,7 +20,7 @@ pub(super) async fn disconnect(handle: &Handle, limit: Duration, closed: Closed)
     }
 }
 
-/// Closes the link when dropped, also half-way.
+/// Closes the link when it is dropped, also with an unfinished future.
 struct CloseAtEnd<'a> {
     handle: &'a Handle,
     closed: Closed,
@@ -32,12 +32,13 @@ impl Drop for CloseAtEnd<'_> {
     }
 }
 
-/// Asks the peer to finish, where it knows the question, and waits for its answer.
+/// Asks a peer that speaks sessions to finish, and waits for its answer.
 async fn prepare(handle: &Handle) {
     if !handle.dialect().resumes() {
+        // Plain has no such request: only this side refuses what is new.
         return handle.drain(false, false);
     }
-    // What is sent before the question has been received when it is answered.
+    // Frames keep their order: with the answer, all that was queued before has been received.
     if let Ok(question) = EncodedMessage::request(PREPARE_DISCONNECT, &Empty {}) {
         prepare_disconnect(handle, &question).await;
     }

@@ -1,4 +1,4 @@
-//! Handing messages on from one link to others, unread.
+//! Hands messages on from one link to others without decoding them.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::error::{RequestError, SendError};
 use crate::message::{Event, Request};
 use crate::wire::{EncodeError, EncodedMessage};
 
-/// Asks the link and gives its answer, or the text of the error that its asker is answered with.
+/// Sends the request to `target`. Returns the answer, or the text of the error for the asker.
 pub(super) async fn relay<R: Request>(
     target: Handle,
     request: Result<EncodedMessage, EncodeError>,
@@ -19,12 +19,13 @@ pub(super) async fn relay<R: Request>(
     let peer = target.describe_peer();
     let timeout = R::TIMEOUT.or(timeout);
     RequestFuture::raw(target, request, timeout).await.map_err(|error| match error {
+        // The target's own error reaches the asker as if it had been asked directly.
         RequestError::Remote(error) => error.message().to_owned(),
         other => format!("{peer} did not answer {}: {other}", R::NAME),
     })
 }
 
-/// Hands an event on to a link, behind those that wait for it already. Waits for nothing.
+/// Hands an event on to a link, behind those that already wait there. Does not wait.
 pub(super) fn hand_on<E: Event>(target: &Handle, event: &EncodedMessage) -> Result<(), SendError> {
     target.may_send(E::NAME, E::DIRECTION, E::SINCE)?;
     target.fits(event)?;
@@ -32,7 +33,7 @@ pub(super) fn hand_on<E: Event>(target: &Handle, event: &EncodedMessage) -> Resu
     Ok(())
 }
 
-/// The same to any number of links. One that cannot have it is told of in the log.
+/// Hands an event on to any number of links. Those to which it cannot be sent are logged.
 pub(super) fn hand_on_to_all<E: Event>(
     targets: impl IntoIterator<Item = Handle>,
     event: Result<EncodedMessage, EncodeError>,
@@ -84,7 +85,7 @@ mod tests {
         Some(decode::<Line>(frame.data).unwrap().n)
     }
 
-    /// What is handed on keeps its order, whatever room there is in between.
+    /// Events that are handed on keep their order, whether there is room or not.
     #[test]
     fn what_comes_later_stays_behind_what_waits() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -105,7 +106,7 @@ mod tests {
         assert!(link.close_asked().is_none());
     }
 
-    /// Both limits are counted in bytes, and what is over them ends the target and nothing else.
+    /// Both limits are counted in bytes, and only the target ends when they are exceeded.
     #[tokio::test]
     async fn a_target_for_which_too_much_waits_is_closed() {
         let link = link();

@@ -34,13 +34,13 @@ use crate::wire::{EncodedMessage, decode};
 ///   queue them. For an order between two of them, await the first before the second: calls that
 ///   are polled side by side are queued as they find room.
 /// - Nothing is sent before a call is polled, and nothing is sent twice.
-/// - The futures of a link are polled on tokio's runtime, with its clock: a request, an event and a
-///   disconnect may have to wait. What is no future, such as [`broadcast`](Self::broadcast) and
-///   [`close`](Self::close), may be called from any thread.
+/// - The futures of a link have to be polled on a tokio runtime with its clock, because a request,
+///   an event and a disconnect may have to wait. Methods that are not futures, such as
+///   [`broadcast`](Self::broadcast) and [`close`](Self::close), may be called from any thread.
 /// - When the outbox is full, calls wait for room. A peer that takes no byte for two heartbeat
-///   intervals loses the link, so they do not wait for a dead one.
-/// - The link does not end when its handles are dropped: the master or client it belongs to holds
-///   it. End it with [`close`](Self::close).
+///   intervals loses the link, so calls do not wait for a dead peer.
+/// - The link does not end when its handles are dropped: it belongs to its master or client. End it
+///   with [`close`](Self::close).
 #[derive(Clone)]
 pub struct Link {
     handle: Handle,
@@ -52,7 +52,7 @@ impl Link {
         Self { handle, timeout: None }
     }
 
-    /// A link over a finished handshake, and the task behind it, which is to be run.
+    /// Returns a link over a finished handshake, and its task, which the caller has to run.
     pub(crate) fn start(
         transport: Box<dyn Transport>,
         negotiated: Negotiated,
@@ -67,15 +67,15 @@ impl Link {
         (Self::new(handle), Driver::new(transport, first, outlet, receiving, routes))
     }
 
-    /// Asks the peer and waits for its answer.
+    /// Sends a request and waits for the peer's answer.
     ///
     /// The time limit is this handle's [`timeout`](Self::with_timeout), else the type's own, else
     /// [`Config::request_timeout`]. It starts with the first poll and includes any wait for room.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up the wait and frees its place at once. The request may have
-    /// been sent by then; a late answer is dropped.
+    /// Dropping the future ends the wait and frees its place at once. The request may have been
+    /// sent by then; a late answer is dropped.
     ///
     /// # Errors
     ///
@@ -84,6 +84,7 @@ impl Link {
         &self,
         request: &R,
     ) -> impl Future<Output = Result<R::Response, RequestError>> + Send + 'static + use<R> {
+        // Encoded before the first poll: the future borrows nothing, and can be spawned.
         let message = self
             .handle
             .may_send(R::NAME, R::DIRECTION, R::SINCE)
@@ -92,7 +93,7 @@ impl Link {
         RequestFuture::new(self.handle.clone(), message, timeout, |data| decode(data))
     }
 
-    /// Asks with a message that is already JSON: `name` without `_request`, `data` an object. The
+    /// Sends a request that is already JSON: `name` without `_request`, `data` an object. The
     /// answer is the response's data without the protocol's `seq`.
     ///
     /// For programs that hand messages on. Direction and version are not checked on this side.
@@ -114,7 +115,7 @@ impl Link {
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is ready, the event was not queued.
+    /// If the future is dropped before it is ready, the event was not queued.
     ///
     /// # Errors
     ///
@@ -133,16 +134,16 @@ impl Link {
 
     /// Sends one event over many links: it is written as JSON once, and no link waits for another.
     ///
-    /// What has no room in a link's outbox waits in front of it, in turn with whatever else waits
-    /// there and in as many bytes again as [`Config::outbox`](super::Config); a link for which more
-    /// than that waits is closed with a reason. A link that has ended is passed over: this tells no
-    /// more than [`event`](Self::event) does of what arrived.
+    /// An event without room in a link's outbox waits in front of it, behind everything else that
+    /// waits there and in as many bytes again as [`Config::outbox`](super::Config); a link for
+    /// which more than that waits is closed with a reason. A link that has ended is skipped: as
+    /// with [`event`](Self::event), success does not tell what arrived.
     ///
     /// # Errors
     ///
-    /// The event cannot be sent to any link, as for [`event`](Self::event): then none gets it. A
-    /// link to which alone it cannot be sent, by its direction, version or limits, is passed over
-    /// and the error of the first such link returned when all others have it.
+    /// If the event cannot be encoded, as for [`event`](Self::event), no link gets it. A
+    /// single link to which it cannot be sent, for its direction, version or limits, is skipped,
+    /// and the error of the first such link is returned when all others have the event.
     pub fn broadcast<'a, E: Event>(
         event: &E,
         links: impl IntoIterator<Item = &'a Self>,
@@ -150,21 +151,22 @@ impl Link {
         let message = EncodedMessage::event(E::NAME, event)?;
         let mut outcome = Ok(());
         for link in links {
+            // `and` evaluates its argument first: an error on one link does not skip the others.
             outcome = outcome.and(hand_on::<E>(&link.handle, &message));
         }
         outcome
     }
 
-    /// This link, with another time limit for the requests made through the returned handle.
+    /// Returns a handle of this link with another time limit for the requests made through it.
     #[must_use]
     pub fn with_timeout(&self, timeout: Duration) -> Self {
         Self { handle: self.handle.clone(), timeout: Some(timeout) }
     }
 
-    /// Starts to close: what is queued goes out, then the reason, then the socket. Returns at
-    /// once; [`closed`](Self::closed) tells when it is done. That is within
+    /// Starts to close: sends what is queued and the reason, then closes the socket. Returns at
+    /// once; [`closed`](Self::closed) waits until it is done. That takes at most
     /// [`Config::close_timeout`], whatever the peer does: what it has not read by then is lost.
-    /// Responses and events that come meanwhile are taken; requests are dropped.
+    /// Responses and events that come meanwhile are handled; requests are dropped.
     ///
     /// A reason longer than 123 bytes is cut. Only the first call counts. A client whose link ends
     /// registers anew; to stop it, use [`Client::close`](crate::Client::close).
@@ -176,23 +178,22 @@ impl Link {
         self.handle.ask_close(Closed::local(code, reason));
     }
 
-    /// Ends the link when everything that was begun on it has come to its end: both sides finish
-    /// their requests, then the reason is said and the socket closed.
+    /// Ends the link gracefully: both sides finish their requests, then the reason is sent and the
+    /// socket closed.
     ///
-    /// New requests and events of this side are refused from here on, as not delivered, but for
+    /// From here on new requests and events of this side are refused, as not delivered, except
     /// those that handlers make while the peer waits for their answer. A peer that speaks sessions
     /// is asked with `prepare_disconnect_request` to do the same; it answers when none of its
-    /// requests waits any more. What both had queued until then has been received.
+    /// requests waits any more. What both sides had queued until then has been received.
     ///
     /// All this takes at most [`Config::disconnect_timeout`](super::Config); then the link is
     /// closed as by [`close`](Self::close), which takes at most
-    /// [`Config::close_timeout`](super::Config) more. So a peer that never answers cannot hold
-    /// this up. A client whose link ends registers anew; to stop it, use
-    /// [`Client::close`](crate::Client::close).
+    /// [`Config::close_timeout`](super::Config) more, whatever the peer does. A client whose link
+    /// ends registers anew; to stop it, use [`Client::close`](crate::Client::close).
     ///
     /// # Cancel safety
     ///
-    /// Dropped half-way, the link is closed at once.
+    /// If the future is dropped, the link is closed at once.
     pub async fn disconnect(&self, reason: impl AsRef<str>) -> Closed {
         let limit = self.handle.config().disconnect_timeout;
         self.disconnect_within(limit, CloseCode::NORMAL, reason.as_ref()).await
@@ -208,7 +209,7 @@ impl Link {
         self.closed().await
     }
 
-    /// Waits until the link has ended, and says who ended it and why.
+    /// Waits until the link has ended. Returns which side ended it and why.
     ///
     /// # Cancel safety
     ///
@@ -216,11 +217,11 @@ impl Link {
     pub async fn closed(&self) -> Closed {
         let mut state = self.handle.states();
         let ended = state.wait_for(|state| state.end().is_some()).await;
-        // Its sender is in the handle.
+        // `wait_for` fails only without a sender, and the handle owns it.
         ended.ok().and_then(|state| state.end().cloned()).unwrap_or_else(|| Closed::lost("Gone"))
     }
 
-    /// What state the link is in, and each further one.
+    /// Returns the states of the link: the present one and each that follows.
     pub fn states(&self) -> States {
         States::new(self.handle.states())
     }
@@ -230,12 +231,12 @@ impl Link {
         self.handle.state().end().is_some()
     }
 
-    /// How the link has ended, if it has.
+    /// Returns how the link has ended, `None` if it has not.
     pub fn ended(&self) -> Option<Closed> {
         self.handle.state().end().cloned()
     }
 
-    /// Who is at the other end.
+    /// Returns the peer at the other end.
     pub fn peer(&self) -> &Peer {
         self.handle.peer()
     }
@@ -259,22 +260,23 @@ impl Link {
         self.close_with(CloseCode::AUTHENTICATION, Reason::denied(reason.as_ref()).as_str());
     }
 
-    /// The negotiated protocol version: the lower of both sides', without a pre-release tag.
+    /// Returns the negotiated protocol version: the lower of both sides', without a pre-release
+    /// tag.
     pub fn version(&self) -> &Version {
         self.handle.version()
     }
 
-    /// How many requests of this side wait for an answer.
+    /// Returns the number of requests of this side that wait for an answer.
     pub fn pending(&self) -> usize {
         self.handle.pending()
     }
 
-    /// What was received so far and led to nothing.
+    /// Returns how many received messages led to nothing so far.
     pub fn ignored(&self) -> Ignored {
         self.handle.ignored()
     }
 
-    /// The time limit of requests made through this handle, where it has one.
+    /// Returns the time limit of the requests made through this handle, if it has one.
     pub(super) fn time_limit(&self) -> Option<Duration> {
         self.timeout
     }
@@ -293,12 +295,12 @@ impl Link {
         self.handle.claims()
     }
 
-    /// How the link outlives its socket; `None` where it does not.
+    /// Returns how the link outlives its socket, `None` if it does not.
     pub(crate) fn resume_info(&self) -> Option<ResumeInfo> {
         self.handle.resume_info()
     }
 
-    /// Whether it has lost its socket, and its session is held.
+    /// Whether the link has lost its socket, and its session is kept.
     pub(crate) fn is_resuming(&self) -> bool {
         matches!(*self.handle.state(), LinkState::Resuming { .. })
     }

@@ -1,7 +1,7 @@
-//! The link itself: the handle that either side holds, and what works behind it.
+//! The link itself: the handle of either side, and the task behind it.
 //!
-//! Three rooms, each of which may use those before it: [`outbound`] sends, [`inbound`] receives, and
-//! [`driver`] is the task that owns the socket. [`link`] and [`router`] are their public face.
+//! Three rooms, each of which may use those before it: [`outbound`] sends, [`inbound`] receives,
+//! and [`driver`] is the task that owns the socket. [`link`] and [`router`] are the public face.
 
 mod config;
 mod disconnect;

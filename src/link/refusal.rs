@@ -6,7 +6,7 @@ use crate::wire::{EncodeError, EncodedMessage};
 /// Longest text of an error response in bytes; longer ones are cut.
 pub(super) const MAX_ERROR: usize = 4096;
 
-/// An error response; its text is cut to 4 KiB.
+/// Returns an error response with its text cut to 4 KiB.
 pub(super) fn error_response(
     name: &str,
     seq: u64,
@@ -15,7 +15,7 @@ pub(super) fn error_response(
     EncodedMessage::error(name, seq, cut(error, MAX_ERROR))
 }
 
-/// The error for the peer whose request's handler has panicked.
+/// Logs the panic of a request's handler, and returns the error text for the peer.
 pub(super) fn panicked(name: &str) -> String {
     tracing::error!(name, "the handler of a request panicked");
     format!("The handler of {name}_request panicked")

@@ -20,8 +20,8 @@ use crate::wire::{EncodedMessage, decode};
 ///
 /// A handler of a request is an `async fn(Message, Ctx<State>) -> Result<Message::Response, E>`,
 /// where `E` is anything that can be displayed; a handler of an event is an
-/// `async fn(Message, Ctx<State>)`. The `State` is what [`new`](Self::new) was given, for all
-/// handlers of a router alike.
+/// `async fn(Message, Ctx<State>)`. All handlers of a router share the `State` that
+/// [`new`](Self::new) was given.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,18 +48,18 @@ use crate::wire::{EncodedMessage, decode};
 /// # let _ = router;
 /// ```
 ///
-/// A closure names its types: `|add: Add, ctx: Ctx<State>| async move { … }`, and ends in
-/// something like `Ok::<_, String>(…)` when it is a request's.
+/// A closure has to name its types: `|add: Add, ctx: Ctx<State>| async move { … }`. That of a
+/// request ends in something like `Ok::<_, String>(…)`.
 ///
 /// # Behaviour
 ///
 /// - Requests of one link are handled concurrently, up to [`Config::handlers`](super::Config).
 ///   Events of one link are handled one at a time, in the order in which they were sent.
 /// - Handlers run on the link's own task: between two `.await`s they must not block, or the link
-///   neither reads nor writes meanwhile. Long computations belong into
+///   neither reads nor writes meanwhile. Long computations belong in
 ///   [`tokio::task::spawn_blocking`].
-/// - A handler may make requests on its own link, and so may the handler of these. Each level
-///   takes one of the asking side's [`requests_in_flight`](super::Config) and one of the other's
+/// - A handler may make requests on its own link, and so may their handlers. Each level takes one
+///   of the asking side's [`requests_in_flight`](super::Config) and one of the other's
 ///   [`handlers`](super::Config).
 /// - A panic in a request's handler becomes an error response, one in an event's handler is
 ///   logged; the link stays.
@@ -69,7 +69,7 @@ pub struct Router<S = ()> {
     routes: Result<Routes, ConfigError>,
 }
 
-/// What a handler knows besides its message.
+/// What a handler is given besides its message.
 pub struct Ctx<S = ()> {
     state: Arc<S>,
     link: Link,
@@ -77,22 +77,22 @@ pub struct Ctx<S = ()> {
 }
 
 impl<S> Ctx<S> {
-    /// The application's state.
+    /// Returns the application's state.
     pub fn state(&self) -> &S {
         &self.state
     }
 
-    /// The application's state, to keep.
+    /// Returns a shared pointer to the application's state.
     pub fn shared_state(&self) -> Arc<S> {
         Arc::clone(&self.state)
     }
 
-    /// The link that the message came over.
+    /// Returns the link that the message came over.
     pub fn link(&self) -> &Link {
         &self.link
     }
 
-    /// Who sent the message.
+    /// Returns the sender of the message.
     pub fn peer(&self) -> &Peer {
         self.link.peer()
     }
@@ -112,20 +112,20 @@ impl<S> Ctx<S> {
         self.peer().id.ok_or(NotASlave)
     }
 
-    /// When the asker is expected to give up, by the request type's own timeout or else this
-    /// side's `request_timeout`; `None` for an event. The wire does not carry it.
+    /// Returns when the asker is expected to give up, by the request type's own timeout or else
+    /// this side's `request_timeout`; `None` for an event. The wire does not carry it.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
 }
 
 impl<S: Send + Sync + 'static> Router<S> {
-    /// No handlers yet.
+    /// Creates a router without handlers.
     pub fn new(state: S) -> Self {
         Self::with_state(Arc::new(state))
     }
 
-    /// No handlers yet, and a state that others hold too.
+    /// Creates a router without handlers, for a state that the application shares.
     pub fn with_state(state: Arc<S>) -> Self {
         Self { state, routes: Ok(Routes::default()) }
     }
@@ -141,8 +141,10 @@ impl<S: Send + Sync + 'static> Router<S> {
     {
         self.add_request::<R>(move |ctx, call| {
             let (handle, seq) = (ctx.link.handle().clone(), call.seq);
+            // Decoded before the future exists: when it fails, the frame is read again as a whole.
             let answer = handler(decode(call.data)?, ctx);
             Ok(async move {
+                // As text at once: `E` need not be `Send`, and the answer may have to wait.
                 let outcome = answer.await.map_err(|error| error.to_string());
                 finish::<R, _>(&handle, seq, outcome).await;
             }
@@ -150,9 +152,9 @@ impl<S: Send + Sync + 'static> Router<S> {
         })
     }
 
-    /// Hands the request `R` on to the link that `resolve` names, under a number of its own, and
-    /// its answer or error back to the asker, unread. When that link ends first, the asker is told
-    /// so, once, in an error response that says whether the request was delivered.
+    /// Hands the request `R` on to the link that `resolve` returns, under a new number, and its
+    /// answer or error back to the asker, without decoding it. If that link ends first, the asker
+    /// gets one error response, which tells whether the request was delivered.
     ///
     /// ```
     /// use seqlink::catalog::clusterio::{ForInstance, StartInstance};
@@ -180,6 +182,7 @@ impl<S: Send + Sync + 'static> Router<S> {
     {
         self.add_request::<R>(move |ctx, call| {
             let target = resolve(&decode(call.data)?, &ctx).map_err(|error| error.to_string());
+            // `decode` has just shown that the data is JSON: its text is copied behind a new head.
             let request = EncodedMessage::request_read(R::NAME, call.data);
             let (asker, seq) = (ctx.link.handle().clone(), call.seq);
             Ok(async move {
@@ -193,7 +196,7 @@ impl<S: Send + Sync + 'static> Router<S> {
         })
     }
 
-    /// Handles the event `E`. There is nobody to tell of an error: the handler returns nothing.
+    /// Handles the event `E`. The handler returns nothing, because an event has no answer.
     #[must_use]
     pub fn event<E, F, Fut>(self, handler: F) -> Self
     where
@@ -204,15 +207,15 @@ impl<S: Send + Sync + 'static> Router<S> {
         self.add_event::<E>(move |ctx, call| Ok(handler(decode(call.data)?, ctx).boxed()))
     }
 
-    /// Hands the event `E` on, unread, to all links that `resolve` names, to each under a number
-    /// of its own. `resolve` is asked when the event's turn has come.
+    /// Hands the event `E` on to all links that `resolve` returns, to each under a new number,
+    /// without decoding it for them. `resolve` is called when all earlier events have been handled.
     ///
     /// Every target gets the events of one link in the order in which that link sent them. No link
-    /// waits for a target: what has no room in its outbox waits in front of it, in as many bytes
-    /// again as [`Config::outbox`](super::Config::outbox) says. A target for which more comes is
-    /// closed with `The outbox is full: …`, because leaving one event out in silence would be worse;
-    /// the others and the link that the events come from notice nothing. What waits for a target
-    /// is lost when its link ends, like all that was queued.
+    /// waits for a target: an event without room in its outbox waits in front of it, in as many
+    /// bytes again as [`Config::outbox`](super::Config::outbox). A target for which more waits is
+    /// closed with `The outbox is full: …`, because to leave out an event silently would be worse;
+    /// the other targets and the link that the events come from are not affected. What waits for a
+    /// target is lost when its link ends, like everything that was queued.
     ///
     /// ```
     /// use seqlink::catalog::clusterio::session::SaveListUpdate;
@@ -246,6 +249,7 @@ impl<S: Send + Sync + 'static> Router<S> {
     ) -> Self {
         let handler = Box::new(self.with_ctx(handle));
         let route = EventRoute { direction: E::DIRECTION, handler };
+        // The first error is kept for `build`, so that calls can be chained without `?`.
         self.routes = self.routes.and_then(|mut routes| {
             routes.add_event(E::NAME, route)?;
             Ok(routes)
@@ -267,7 +271,7 @@ impl<S: Send + Sync + 'static> Router<S> {
         self
     }
 
-    /// Gives each call what its handler knows besides the message.
+    /// Wraps `handle` so that each call gets its context.
     fn with_ctx(
         &self,
         handle: impl Fn(Ctx<S>, Call<'_>) -> Handled + Send + Sync + 'static,
@@ -293,6 +297,7 @@ async fn finish<R: Request, T: serde::Serialize>(
     seq: u64,
     outcome: Result<T, String>,
 ) {
+    // Called again if there is no room now: what waits is the value, and not its JSON.
     let write = move || match &outcome {
         Ok(response) => EncodedMessage::response(R::NAME, seq, response),
         Err(error) => error_response(R::NAME, seq, error),

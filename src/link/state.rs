@@ -7,37 +7,37 @@ use tokio::time::Instant;
 
 use crate::close::{Closed, ClosedBy};
 
-/// What state a link is in.
+/// The state of a link.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum LinkState {
     /// It has a socket.
     Connected,
-    /// Its socket was lost, and the session is held for a new one. What is sent meanwhile waits.
+    /// Its socket was lost, and the session is kept for a new one. What is sent meanwhile waits.
     Resuming {
         /// How the socket was lost.
         cut: Closed,
-        /// How many frames were held for the peer when this state began.
+        /// The number of frames that were held for the peer when this state began.
         held: usize,
         /// When the session ends if it is not resumed.
         until: Instant,
-        /// When a client dials next. A master has to wait for its client: `None`.
+        /// When a client dials next; `None` at a master, which waits for its client.
         next_try: Option<Instant>,
     },
     /// It has a socket again, and nothing was lost.
     Resumed {
-        /// How many frames were sent again.
+        /// The number of frames that were sent again.
         again: usize,
     },
-    /// It has ended, and nobody wanted that: its socket was lost, and its session could not be
-    /// resumed or it had none. The last state.
+    /// It has ended although neither side closed it: its socket was lost, and it had no session or
+    /// could not resume it. The last state.
     Lost(Closed),
-    /// It was closed, by whom and why. The last state.
+    /// It was closed; the value tells by which side and why. The last state.
     Closed(Closed),
 }
 
 impl LinkState {
-    /// The last state of a link that has ended.
+    /// Returns the last state of a link that has ended.
     pub(super) fn of_end(closed: Closed) -> Self {
         match closed.by {
             ClosedBy::Lost => Self::Lost(closed),
@@ -45,7 +45,7 @@ impl LinkState {
         }
     }
 
-    /// How the link has ended, if it has.
+    /// Returns how the link has ended, `None` if it has not.
     pub fn end(&self) -> Option<&Closed> {
         match self {
             Self::Lost(closed) | Self::Closed(closed) => Some(closed),
@@ -53,7 +53,7 @@ impl LinkState {
         }
     }
 
-    /// How long the session is still held, when it has no socket.
+    /// Returns how long the session is still kept, `None` unless the link is resuming.
     pub fn time_left(&self) -> Option<Duration> {
         match self {
             Self::Resuming { until, .. } => Some(until.saturating_duration_since(Instant::now())),
@@ -79,13 +79,13 @@ impl fmt::Display for LinkState {
 pub struct Ignored {
     /// Events without a handler, from the wrong side, or with wrong data.
     pub events: u64,
-    /// Responses that nobody waits for: late ones, and those to nobody.
+    /// Responses that no request waits for: late ones, and those that name no request.
     pub responses: u64,
 }
 
 /// The states of a link, one after the other.
 ///
-/// Who looks too seldom sees the newest state and not those between.
+/// A caller that waits too seldom sees the newest state and not those in between.
 #[derive(Debug)]
 pub struct States {
     receiver: watch::Receiver<LinkState>,
@@ -96,19 +96,20 @@ impl States {
         Self { receiver }
     }
 
-    /// The present state.
+    /// Returns the present state.
     pub fn now(&self) -> LinkState {
         self.receiver.borrow().clone()
     }
 
-    /// Waits for the next state; `None` after the last.
+    /// Waits for the next state. Returns `None` after the last one.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is ready, nothing is missed.
+    /// If the future is dropped before it is ready, no state is missed.
     pub async fn next(&mut self) -> Option<LinkState> {
         let ended = self.receiver.borrow().end().is_some();
-        // No state comes behind the end, but the end itself may not have been shown yet.
+        // The sender lives as long as any handle, so behind the last state `changed` would wait for
+        // ever. The last state itself may not have been returned yet.
         if ended && !self.receiver.has_changed().unwrap_or(false) {
             return None;
         }
@@ -143,7 +144,7 @@ mod tests {
         let next = states.next().now_or_never().expect("it has come");
         assert!(matches!(next, Some(LinkState::Lost(_))));
         assert!(matches!(states.next().now_or_never(), Some(None)));
-        // Who comes after the end waits for nothing.
+        // A receiver that comes after the end does not wait.
         let mut late = States::new(sender.subscribe());
         assert!(matches!(late.next().now_or_never(), Some(None)));
     }

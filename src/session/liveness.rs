@@ -1,9 +1,8 @@
 /// Notices a peer that has fallen silent, or that no longer reads.
 ///
-/// Asked once per heartbeat interval. A peer that moves no byte for two whole intervals is given
-/// up, so one that dies is noticed after two to three intervals. Bytes count, not frames: a large
-/// frame on a slow line is a sign of life while it arrives, and so is one that the peer takes, as
-/// long as anything waits to be written: what it would answer waits behind that.
+/// Called once per heartbeat interval. A peer that moves no byte for two whole intervals is given
+/// up, so a dead one is noticed after two to three intervals. Bytes count, not frames: a large
+/// frame on a slow line is a sign of life while it arrives, and so is one that the peer takes.
 #[derive(Debug, Default)]
 pub struct Liveness {
     received: Progress,
@@ -13,15 +12,15 @@ pub struct Liveness {
 /// What to do at a heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Ask for a sign of life.
+    /// The peer is alive: ask for the next sign of life.
     Ask,
-    /// Not a byte came for two intervals.
+    /// No byte came for two intervals.
     Silent,
-    /// Something waits to be written, and the peer took not a byte of it for two intervals.
+    /// Something waits to be written, and the peer took no byte of it for two intervals.
     Stuck,
 }
 
-/// One direction: how many bytes there were, and for how many intervals no more came.
+/// One direction: its bytes so far, and the number of intervals without a further one.
 #[derive(Debug, Default)]
 struct Progress {
     bytes: u64,
@@ -32,10 +31,11 @@ struct Progress {
 const PATIENCE: u32 = 2;
 
 impl Liveness {
-    /// One interval has passed. The byte counts are totals since the socket opened; `writing` says
-    /// whether anything waits to be written.
+    /// Judges the interval that has passed. The byte counts are totals since the socket opened;
+    /// `writing` tells whether anything waits to be written.
     pub fn beat(&mut self, received: u64, sent: u64, writing: bool) -> Verdict {
         let stuck = self.sent.step(sent, writing);
+        // The peer's answer stands behind what it still takes, so silence is no fault until then.
         let taking = writing && self.sent.still == 0;
         let silent = self.received.step(received, !taking);
         match (silent, stuck) {

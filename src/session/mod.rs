@@ -23,29 +23,30 @@ use std::time::Duration;
 
 use crate::wire::{Dialect, FrameError};
 
-/// What the time between two heartbeats may be, by our own configuration or by a peer's word.
+/// The range of the time between two heartbeats, in our configuration and in a peer's message.
 pub(crate) const HEARTBEAT_INTERVALS: RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_secs(86_400);
 
-/// How long a session may be held, by our own configuration or by a peer's word.
+/// The range of the time for which a session is kept, in our configuration and in a peer's message.
 pub(crate) const SESSION_TIMEOUTS: RangeInclusive<Duration> =
     Duration::ZERO..=Duration::from_secs(30 * 86_400);
 
-/// Brings what a peer says into `range`: the clock may not hold it otherwise.
+/// Returns the time that a peer has sent, clamped to `range`.
 pub(crate) fn clamped(time: Duration, range: &RangeInclusive<Duration>) -> Duration {
+    // The clock may not be able to represent a time that is longer.
     time.clamp(*range.start(), *range.end())
 }
 
 /// The numbered streams of a link, one per direction.
 ///
-/// In the plain dialect a session ends with its socket, and a frame is let go when it is written.
-/// In the others it outlives any number of sockets: frames are held until the peer acknowledges
-/// them, and go out again on the next socket.
+/// In the plain dialect a session ends with its socket, and a frame is dropped when it is written.
+/// In the others it outlives any number of sockets: frames are kept until the peer acknowledges
+/// them, and are sent again on the next socket.
 #[derive(Debug)]
 pub struct Session {
-    /// To the peer. Who sends and who writes share it.
+    /// The stream to the peer, shared by the senders and the task that writes.
     pub sending: Sending,
-    /// From the peer. It belongs to whoever reads.
+    /// The stream from the peer, owned by the task that reads.
     pub receiving: Receiving,
 }
 
@@ -54,11 +55,11 @@ pub struct Session {
 pub enum Sequenced {
     /// It is the next one.
     New,
-    /// It was taken before: it is dropped.
+    /// It was received before: drop it.
     Duplicate,
 }
 
-/// How a peer broke the rule that each frame carries the number after the last.
+/// How a peer broke the rule that each frame carries the number that follows the last one.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SequenceError {
@@ -84,13 +85,13 @@ pub struct AckError {
 }
 
 impl Session {
-    /// A session whose first frame, in the handshake or after it, is numbered 1. When `early_bytes`
-    /// have been received they are acknowledged ahead of the next heartbeat.
+    /// Creates a session whose first frame, in the handshake or after it, is numbered 1. When
+    /// `early_bytes` have been received, they are acknowledged ahead of the next heartbeat.
     pub fn new(dialect: Dialect, early_bytes: usize) -> Self {
         Self { sending: Sending::new(dialect, 0), receiving: Receiving::new(&dialect, early_bytes) }
     }
 
-    /// A session that has already sent a frame numbered `last_sent`.
+    /// Creates a session that has already sent a frame numbered `last_sent`.
     #[cfg(test)]
     pub(crate) fn continuing(dialect: Dialect, last_sent: u64) -> Self {
         let sending = Sending::new(dialect, last_sent);

@@ -9,7 +9,7 @@ use crate::wire::{EncodedMessage, MAX_SEQ, Text};
 #[derive(Debug)]
 struct Queued {
     text: Text,
-    /// What it takes of the outbox's limit: the [`EncodedMessage::bytes`] of its encoded message.
+    /// What it takes of the outbox's limit: the [`EncodedMessage::bytes`] of its message.
     bytes: usize,
 }
 
@@ -23,29 +23,30 @@ struct Queued {
 pub(super) struct Outbox {
     frames: VecDeque<Queued>,
     chunk: Chunk,
-    /// How many of them have been given to the present socket.
+    /// How many of the frames have been given to the present socket.
     written: usize,
     last_sent: u64,
     /// The highest number that was ever given to a socket.
     seen: u64,
 }
 
-/// Memory for the next frames: one piece for many of them.
+/// Memory for the next frames: many of them share one piece.
 #[derive(Debug, Default)]
 struct Chunk {
     /// What is left of it.
     memory: BytesMut,
-    /// How large it was made; twice as much as the one before, as long as there are frames.
+    /// Its size when it was made: twice that of the one before, as long as frames are held.
     size: usize,
 }
 
 impl Chunk {
-    /// The first behind nothing else: a link that says little takes little.
+    /// The first one while no frames are held: a quiet link takes little memory.
     const SMALLEST: usize = 512;
     const LARGEST: usize = 32 * 1024;
 
-    /// Where a frame of `bytes` has room.
+    /// Returns memory with room for a frame of `bytes`.
     fn with_room(&mut self, bytes: usize) -> &mut BytesMut {
+        // Reclaiming succeeds once no frame lies in this piece any more.
         if self.memory.capacity() < bytes && !self.memory.try_reclaim(bytes) {
             let usual = (2 * self.size).clamp(Self::SMALLEST, Self::LARGEST);
             self.size = usual.max(bytes);
@@ -54,8 +55,9 @@ impl Chunk {
         &mut self.memory
     }
 
-    /// There are no frames any more: the next one can be where the first was.
+    /// Lets the next frame begin where the first one was; only when no frames are held.
     fn rewind(&mut self) {
+        // A piece that was made for one long frame is not worth keeping.
         if self.size > Self::LARGEST || !self.memory.try_reclaim(self.size) {
             *self = Self::default();
         }
@@ -68,7 +70,7 @@ impl Outbox {
         Self { frames, chunk, written: 0, last_sent, seen: last_sent }
     }
 
-    /// Uses up a number without a frame in the queue.
+    /// Uses up a number for a frame that is not queued, and returns it.
     pub(super) fn count(&mut self) -> Result<u64, NumberError> {
         self.last_sent = self.next()?;
         Ok(self.last_sent)
@@ -81,25 +83,28 @@ impl Outbox {
     pub(super) fn push(&mut self, message: &EncodedMessage) -> Result<u64, NumberError> {
         let (seq, bytes) = (self.next()?, message.bytes());
         let text = message.write_frame(Some(seq), self.chunk.with_room(bytes))?;
+        // Only now: a frame that cannot be written leaves its number to the next one.
         self.last_sent = seq;
         self.frames.push_back(Queued { text, bytes });
         Ok(seq)
     }
 
-    /// The next frames for the present socket, as many as there are or `N`.
+    /// Returns the next frames for the present socket, at most `N`.
     pub(super) fn unwritten<const N: usize>(&self) -> [Option<Text>; N] {
         let mut frames = self.frames.range(self.written..);
         std::array::from_fn(|_| frames.next().map(|frame| frame.text.clone()))
     }
 
-    /// The present socket has the next `frames`; they stay until they are acknowledged.
+    /// Counts the next `frames` as written on the present socket. They stay until they are
+    /// acknowledged.
     pub(super) fn wrote(&mut self, frames: usize) {
         self.written += frames;
         self.seen = self.seen.max(self.last_written());
     }
 
-    /// Lets go of the frames up to `seq`; says how much room that makes.
+    /// Drops the frames up to `seq`. Returns how many bytes of room that makes.
     pub(super) fn acknowledge(&mut self, seq: u64) -> Result<usize, AckError> {
+        // A frame that was queued and never written cannot have arrived.
         if seq > self.seen {
             return Err(AckError { got: seq, sent: self.seen });
         }
@@ -108,26 +113,26 @@ impl Outbox {
             && let Some(frame) = self.frames.pop_front()
         {
             room += frame.bytes;
-            // Less than what an earlier socket has carried may be written on the present one.
+            // The peer may acknowledge what only an earlier socket has carried.
             self.written = self.written.saturating_sub(1);
         }
         if self.frames.is_empty() {
-            // A burst must not keep its room for as long as the link lives.
+            // Otherwise a burst would keep its memory for as long as the link lives.
             self.frames.shrink_to(64);
             self.chunk.rewind();
         }
         Ok(room)
     }
 
-    /// Lets go of the memory for frames when there are none.
+    /// Releases the memory for frames if none are held.
     pub(super) fn shrink(&mut self) {
         if self.frames.is_empty() {
             self.chunk = Chunk::default();
         }
     }
 
-    /// A new socket: everything that is not acknowledged goes out again. Says how many of these
-    /// frames an earlier socket has carried.
+    /// Starts over on a new socket: every frame that is not acknowledged is sent again. Returns how
+    /// many of them an earlier socket has carried.
     pub(super) fn rewind(&mut self) -> usize {
         self.written = 0;
         self.frames.len().min(usize::try_from(self.seen + 1 - self.first()).unwrap_or(usize::MAX))
@@ -138,7 +143,7 @@ impl Outbox {
         self.written == self.frames.len()
     }
 
-    /// How many frames are held.
+    /// Returns the number of frames that are held.
     pub(super) fn len(&self) -> usize {
         self.frames.len()
     }
@@ -147,13 +152,14 @@ impl Outbox {
         self.seen
     }
 
-    /// The number of the last frame that the present socket was given.
+    /// Returns the number of the last frame that the present socket was given.
     pub(super) fn last_written(&self) -> u64 {
         self.first() + self.written as u64 - 1
     }
 
-    /// The number of the first frame that is held.
+    /// Returns the number of the first frame that is held.
     fn first(&self) -> u64 {
+        // The numbers are consecutive, so no frame stores its own.
         self.last_sent + 1 - self.frames.len() as u64
     }
 }
@@ -167,8 +173,8 @@ mod tests {
         EncodedMessage::event("tick", &Empty {}).unwrap()
     }
 
-    /// Frames follow each other in one piece of memory, which begins again when all of them are
-    /// acknowledged, and goes when there are none for a while.
+    /// Frames follow each other in one piece of memory, which is used again when all of them are
+    /// acknowledged, and released at a heartbeat that finds none.
     #[test]
     fn memory_for_frames_is_used_again_and_given_up() {
         let mut outbox = Outbox::new(0);
@@ -192,7 +198,7 @@ mod tests {
         assert_eq!((outbox.chunk.size, outbox.chunk.memory.capacity()), (0, 0));
     }
 
-    /// Its number is the next frame's.
+    /// Its number goes to the next frame.
     #[test]
     fn a_frame_that_is_no_text_takes_no_number() {
         let mut outbox = Outbox::new(6);
@@ -200,7 +206,7 @@ mod tests {
         assert_eq!((outbox.len(), outbox.push(&message())), (0, Ok(7)));
     }
 
-    /// More is kept for a link that has more to say, up to a limit.
+    /// A link that holds more frames gets larger pieces of memory, up to a limit.
     #[test]
     fn memory_for_frames_grows_with_what_is_held() {
         let mut outbox = Outbox::new(0);

@@ -1,10 +1,10 @@
 use super::{SequenceError, Sequenced};
 use crate::wire::{Dialect, HandshakeSeq};
 
-/// Messages that are received before they are acknowledged ahead of the next heartbeat.
+/// The number of received messages that are acknowledged ahead of the next heartbeat.
 const EARLY_MESSAGES: u64 = 64;
 
-/// The stream from the peer: takes each number once, and knows what is to be acknowledged.
+/// The stream from the peer: accepts each number once, and knows what is to be acknowledged.
 #[derive(Debug)]
 pub struct Receiving {
     resumes: bool,
@@ -20,7 +20,7 @@ pub struct Receiving {
 enum Received {
     /// The handshake is not over: its frames may carry any number or none.
     Handshake,
-    /// The last number that was taken; 0 for none.
+    /// The last number that was accepted; 0 for none.
     Last(u64),
 }
 
@@ -40,13 +40,13 @@ impl Receiving {
         Self { resumes: dialect.resumes(), received, unacknowledged, early_bytes }
     }
 
-    /// The last number that was received, for an acknowledgement that goes out now.
+    /// Returns the last number received, for an acknowledgement that is sent now.
     pub fn acknowledge(&mut self) -> Option<u64> {
         self.unacknowledged = Unacknowledged::default();
         self.last_received()
     }
 
-    /// The last number that was received.
+    /// Returns the last number received.
     pub fn last_received(&self) -> Option<u64> {
         match self.received {
             Received::Handshake | Received::Last(0) => None,
@@ -54,22 +54,22 @@ impl Receiving {
         }
     }
 
-    /// Whether so much was received that the peer should learn of it before the next heartbeat:
-    /// until then its outbox holds all of it.
+    /// Whether enough was received to acknowledge it before the next heartbeat: until then it fills
+    /// the peer's outbox.
     pub fn is_acknowledgement_due(&self) -> bool {
         self.resumes
             && (self.unacknowledged.messages >= EARLY_MESSAGES
                 || self.unacknowledged.bytes >= self.early_bytes)
     }
 
-    /// Takes the number of a frame of `bytes` that came after the handshake.
+    /// Accepts the number of a frame of `bytes` that came after the handshake.
     ///
-    /// Each is the number after the last. In a dialect that resumes, one that came before is a
-    /// replay and is dropped. In plain there is no resending: a number that comes again is a fault
-    /// of the peer's, and dropping the frame would lose a message without a word. There the first
-    /// may be any, because a peer need not number its handshake.
+    /// Each number has to follow the last one. In a dialect that resumes, a number that was
+    /// received before is a [`Duplicate`](Sequenced::Duplicate); in plain it is an error. In plain
+    /// the first number is free, because a peer need not number its handshake.
     pub fn receive(&mut self, seq: u64, bytes: usize) -> Result<Sequenced, SequenceError> {
         let taken = self.peek(seq)?;
+        // A duplicate is not counted: the peer no longer holds it.
         if taken == Sequenced::New {
             self.received = Received::Last(seq);
             self.unacknowledged.messages += 1;
@@ -78,10 +78,11 @@ impl Receiving {
         Ok(taken)
     }
 
-    /// What [`receive`](Self::receive) would say of this number, which is not taken.
+    /// Returns what [`receive`](Self::receive) would return, without accepting the number.
     pub fn peek(&self, seq: u64) -> Result<Sequenced, SequenceError> {
         match self.received {
             Received::Last(last) if seq != last + 1 => {
+                // In plain nothing is sent again: to drop the frame would lose a message silently.
                 if seq <= last && self.resumes {
                     return Ok(Sequenced::Duplicate);
                 }

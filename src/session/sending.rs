@@ -2,7 +2,7 @@ use super::outbox::Outbox;
 use super::{AckError, NumberError};
 use crate::wire::{Dialect, EncodedMessage, HandshakeSeq, Text};
 
-/// The stream to the peer: numbers frames, and holds them for as long as they may have to be sent
+/// The stream to the peer: numbers frames, and keeps them for as long as they may have to be sent
 /// again.
 #[derive(Debug)]
 pub struct Sending {
@@ -15,12 +15,12 @@ impl Sending {
         Self { dialect, outbox: Outbox::new(last_sent) }
     }
 
-    /// The generation of the protocol that this session speaks.
+    /// Returns the generation of the protocol that this session speaks.
     pub fn dialect(&self) -> &Dialect {
         &self.dialect
     }
 
-    /// Numbers a handshake frame, which goes out at once and is not queued.
+    /// Numbers a handshake frame, which is sent at once and not queued.
     pub fn handshake(&mut self, message: &EncodedMessage) -> Result<Text, NumberError> {
         let seq = match self.dialect.handshake_seq {
             HandshakeSeq::Counted => Some(self.outbox.count()?),
@@ -29,25 +29,25 @@ impl Sending {
         message.to_frame(seq)
     }
 
-    /// Numbers `encoded message` and queues it. Says the number.
+    /// Numbers `message` and queues it. Returns the number.
     pub fn send(&mut self, message: &EncodedMessage) -> Result<u64, NumberError> {
         self.outbox.push(message)
     }
 
-    /// The next frames for the present socket, as many as there are or `N`. They are the next until
-    /// they are [`wrote`](Self::wrote).
+    /// Returns the next frames for the present socket, at most `N`. They stay the next ones until
+    /// [`wrote`](Self::wrote) counts them.
     pub fn unwritten<const N: usize>(&self) -> [Option<Text>; N] {
         self.outbox.unwritten()
     }
 
-    /// The socket has been given the next `frames`: from here on the peer may see them. Says how
-    /// many bytes of room that makes in the outbox.
+    /// Counts the next `frames` as given to the socket: from here on the peer may see them. Returns
+    /// how many bytes of room that makes in the outbox.
     pub fn wrote(&mut self, frames: usize) -> usize {
         self.outbox.wrote(frames);
         if self.dialect.resumes() {
             return 0;
         }
-        // There is no resending: what is written is done with.
+        // In plain nothing is sent again, so what is written need not be kept.
         self.outbox.acknowledge(self.outbox.last_written()).unwrap_or_default()
     }
 
@@ -56,12 +56,12 @@ impl Sending {
         self.outbox.is_idle()
     }
 
-    /// Lets go of memory that no frame needs now.
+    /// Releases memory that no frame needs now.
     pub fn shrink(&mut self) {
         self.outbox.shrink();
     }
 
-    /// How many frames are held for the peer: unacknowledged or still unwritten.
+    /// Returns the number of frames held for the peer: unacknowledged or still unwritten.
     pub fn held(&self) -> usize {
         self.outbox.len()
     }
@@ -71,16 +71,16 @@ impl Sending {
         seq <= self.outbox.seen()
     }
 
-    /// The peer has all frames up to `seq`. Says how many bytes of room that makes.
+    /// Drops all frames up to `seq`, which the peer has. Returns how many bytes of room that makes.
     ///
     /// An acknowledgement of fewer frames than an earlier one is late and changes nothing.
     pub fn acknowledged(&mut self, seq: Option<u64>) -> Result<usize, AckError> {
         self.outbox.acknowledge(seq.unwrap_or(0))
     }
 
-    /// The session goes on over a new socket, and the peer has all frames up to `seq`: what lies
-    /// above goes out again, under its old numbers. Says the room that makes, and how many frames
-    /// are sent again.
+    /// Resumes over a new socket. The peer has all frames up to `seq`; those above are sent again,
+    /// under their old numbers. Returns how many bytes of room that makes, and how many frames are
+    /// sent again.
     pub fn resumed(&mut self, seq: Option<u64>) -> Result<(usize, usize), AckError> {
         let room = self.acknowledged(seq)?;
         Ok((room, self.outbox.rewind()))

@@ -17,7 +17,7 @@ fn seq_of(text: &Text) -> u64 {
     crate::wire::Frame::parse(text.as_str()).unwrap().seq.unwrap()
 }
 
-/// Gives the socket the next frame; says its number.
+/// Gives the socket the next frame. Returns its number.
 fn write(session: &mut Session) -> Option<u64> {
     let [text] = session.sending.unwritten();
     session.sending.wrote(usize::from(text.is_some()));

@@ -1,8 +1,8 @@
 //! A pair of transports in memory, for tests: no socket, no port, and a cable to cut.
 //!
-//! Both ends are attached at the same time, since each waits for the other. With tokio's
-//! `test-util`, `#[tokio::test(start_paused = true)]` makes up the time, so that a test of a timeout
-//! takes none.
+//! Both ends are attached at the same time, because each waits for the other. With tokio's
+//! `test-util`, `#[tokio::test(start_paused = true)]` simulates the time, so that a test of a
+//! timeout takes none.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -38,10 +38,10 @@ use std::task::{Context, Poll, Waker};
 
 use super::{Incoming, Outgoing, Traffic, Transport, TransportError};
 
-/// What one direction holds before the sender has to wait, in bytes, as a socket's buffers would.
+/// The bytes that one direction holds before the sender has to wait, like a socket's buffers.
 const CAPACITY: usize = 64 * 1024;
 
-/// What a frame costs besides its text, so that empty ones are not free.
+/// The bytes that a frame costs besides its text, so that empty frames are not free.
 const OVERHEAD: usize = 8;
 
 /// One end of a pair.
@@ -59,13 +59,14 @@ pub struct Cable {
     wire: Arc<Mutex<Wire>>,
 }
 
-/// Two ends that are connected to each other. Over them a master speaks the dialect that it is set
-/// to, plain unless told otherwise.
+/// Returns two ends that are connected to each other. Over them a master speaks the dialect that it
+/// is set to; the default is plain.
 pub fn pair() -> (Memory, Memory) {
     connected(false)
 }
 
-/// Two ends that have agreed to speak sessions, as this library's own peers do over a WebSocket.
+/// Returns two ends that have agreed to speak sessions, as this library's own peers do over a
+/// WebSocket.
 pub fn session_pair() -> (Memory, Memory) {
     connected(true)
 }
@@ -99,7 +100,7 @@ struct Wire {
 enum State {
     #[default]
     Whole,
-    /// Takes what is sent and delivers nothing.
+    /// Accepts what is sent and delivers nothing.
     Silent,
     Cut,
 }
@@ -113,7 +114,7 @@ enum Message {
 struct Lane {
     messages: VecDeque<Message>,
     bytes: usize,
-    /// The sending end is gone or has sent its close frame: nothing more will come.
+    /// The sending end is gone or has sent its close frame: nothing more comes.
     ended: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
@@ -153,7 +154,7 @@ fn cost(message: &Message) -> usize {
 }
 
 impl Cable {
-    /// Cuts: both ends see the end of the socket at once, and what was under way is lost.
+    /// Cuts the pair: both ends see the end of the socket at once, and what was under way is lost.
     pub fn cut(&self) {
         let mut wire = lock(&self.wire);
         wire.cable = State::Cut;
@@ -163,14 +164,14 @@ impl Cable {
         }
     }
 
-    /// A half-open link: nothing arrives any more, and neither end is told.
+    /// Makes the pair half-open: nothing arrives any more, and neither end is told.
     pub fn silence(&self) {
         lock(&self.wire).cable = State::Silent;
     }
 }
 
 impl Memory {
-    /// The cable between the two ends.
+    /// Returns the cable between the two ends.
     pub fn cable(&self) -> Cable {
         Cable { wire: Arc::clone(&self.wire) }
     }
@@ -197,6 +198,7 @@ impl Transport for Memory {
         let silent = wire.cable == State::Silent;
         let next = if silent { None } else { wire.lanes[incoming].pop() };
         let Some(message) = next else {
+            // Only behind the last message: an end delivers what it sent before it was dropped.
             if wire.lanes[incoming].ended && !silent {
                 return Poll::Ready(Err(TransportError::Ended));
             }
@@ -213,6 +215,7 @@ impl Transport for Memory {
                 wire.lanes[outgoing].push(Message::Pong);
                 Ok(Incoming::Ping)
             }
+            // Both are nothing but a sign of life to the link.
             Message::Pong => Ok(Incoming::Ping),
             Message::Sent(Outgoing::Close(code, reason)) => Ok(Incoming::Close(code, reason)),
         })
@@ -224,6 +227,7 @@ impl Transport for Memory {
         if wire.cable == State::Cut || wire.lanes[outgoing].ended {
             return Poll::Ready(Err(TransportError::Ended));
         }
+        // Without the next message: one that is longer than the capacity has to pass as well.
         if wire.lanes[outgoing].bytes >= CAPACITY {
             wire.lanes[outgoing].writer = Some(cx.waker().clone());
             return Poll::Pending;
@@ -266,6 +270,7 @@ impl Drop for Memory {
     fn drop(&mut self) {
         let (incoming, outgoing) = (self.incoming(), self.outgoing());
         let mut wire = lock(&self.wire);
+        // Both lanes: the other end neither waits to read nor for room to write.
         for lane in [incoming, outgoing] {
             wire.lanes[lane].ended = true;
             wire.lanes[lane].wake_both();

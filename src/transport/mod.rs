@@ -1,7 +1,7 @@
-//! What moves text between two peers: a WebSocket, or a pair in memory.
+//! Moves text between two peers: over a WebSocket, or a pair in memory.
 //!
-//! [`memory`] is public because it is how a program that uses this library tests itself: it passes
-//! the same JSON text through the same wire code, and it can be cut.
+//! [`memory`] is public for the tests of programs that use this library: it passes the same JSON
+//! text through the same wire code, and it can be cut.
 
 pub mod memory;
 pub mod websocket;
@@ -16,8 +16,8 @@ use crate::close::{CloseCode, Reason};
 
 /// What came from the peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-// It is handed through several hands. With a small tag all else would be copied from an odd address,
-// in pieces other than it was written in, which stalls the processor.
+// It is passed on through several calls. Behind a small tag the payload would be copied from an odd
+// address, in other pieces than it was written in, which stalls the processor.
 #[repr(u64)]
 #[non_exhaustive]
 pub enum Incoming {
@@ -58,27 +58,27 @@ pub struct Traffic {
 /// All methods poll in the manner of [`std::future::Future`]: what returns `Pending` wakes the task
 /// of the last `cx`. A transport is owned and polled by one task.
 pub trait Transport: Send + 'static {
-    /// The next message from the peer. After an error only the end is left to be read.
+    /// Polls for the next message from the peer. After an error only the end is left to read.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Incoming, TransportError>>;
 
-    /// Whether one message can be taken.
+    /// Polls until [`send`](Self::send) may be called with one message.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TransportError>>;
 
-    /// Takes one message; only after `poll_ready` was ready. It leaves with the next flush at the
-    /// latest.
+    /// Takes one message; call it only after `poll_ready` was ready. The message leaves with the
+    /// next flush at the latest.
     fn send(&mut self, message: Outgoing) -> Result<(), TransportError>;
 
-    /// Everything taken is with the operating system.
+    /// Polls until the operating system has every message that was taken.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TransportError>>;
 
-    /// How many bytes have moved.
+    /// Returns how many bytes have moved.
     fn traffic(&self) -> Traffic;
 
-    /// The longest message in bytes that is taken from the peer from now on.
+    /// Sets the longest message in bytes that is accepted from the peer from now on.
     fn set_limit(&mut self, bytes: usize);
 
-    /// Called at each heartbeat, before the next look for what is to be received: a transport may let
-    /// go of memory that it does not need.
+    /// Releases memory that the transport does not need. Called at each heartbeat, before the next
+    /// [`poll_receive`](Self::poll_receive).
     fn shrink(&mut self) {}
 
     /// Whether both ends have agreed to speak sessions with this library's extensions.
@@ -118,6 +118,7 @@ impl Transport for Box<dyn Transport> {
         (**self).set_limit(bytes);
     }
 
+    // These two as well: otherwise the trait's defaults would hide the transport's own.
     fn shrink(&mut self) {
         (**self).shrink();
     }
@@ -127,7 +128,7 @@ impl Transport for Box<dyn Transport> {
     }
 }
 
-/// A transport that has ended: what a link has between two sockets.
+/// A transport that has ended. A link has it between two sockets.
 #[derive(Debug)]
 pub(crate) struct Gone;
 
@@ -160,7 +161,7 @@ pub(crate) async fn receive(transport: &mut impl Transport) -> Result<Incoming, 
     poll_fn(|cx| transport.poll_receive(cx)).await
 }
 
-/// Sends one message and flushes. Not cancel safe: whether it left is unknown.
+/// Sends one message and flushes. Not cancel safe: if dropped, the message may have left or not.
 pub(crate) async fn send(
     transport: &mut impl Transport,
     message: Outgoing,

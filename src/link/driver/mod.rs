@@ -1,4 +1,4 @@
-//! The one task behind the handles of a link.
+//! The task behind the handles of a link.
 
 mod deadline;
 mod resume;
@@ -28,10 +28,10 @@ use crate::session::{Liveness, Receiving};
 use crate::transport::{self, Transport};
 use crate::wire::{Continue, EncodeError, EncodedMessage, Text};
 
-/// What works behind the handles of one link: owns the socket, reads, writes, runs the handlers.
+/// The task behind the handles of one link: owns the socket, reads, writes and runs the handlers.
 ///
-/// It owns the session too, in every dialect: at any time at most one socket works on it. What an
-/// older socket still holds is dropped with it, so nothing of it can act on the session any more.
+/// It owns the session too, in every dialect: at most one socket works on it at any time. An older
+/// socket is dropped with everything it holds, so nothing of it can act on the session any more.
 #[derive(Debug)]
 pub(crate) struct Driver {
     socket: Socket<Box<dyn Transport>>,
@@ -43,7 +43,7 @@ pub(crate) struct Driver {
 pub(crate) struct RemainingHandlers(LinkTask);
 
 impl Driver {
-    /// Over a transport on which all was agreed; `first` is still to be said before everything else.
+    /// Creates the task over a transport after the handshake; `first` is sent before all else.
     pub(super) fn new(
         transport: Box<dyn Transport>,
         first: Option<Text>,
@@ -60,7 +60,7 @@ impl Driver {
         Self { socket, task: LinkTask { outlet, inbound, liveness, deadline } }
     }
 
-    /// Runs the link to its end. The handlers of what was received may go on after it.
+    /// Runs the link to its end. Returns how it ended, and the handlers that still run.
     pub(crate) async fn run(mut self, recover: &mut impl Recover) -> (Closed, RemainingHandlers) {
         let closed = loop {
             let resumption = match self.serve(recover).await {
@@ -71,6 +71,7 @@ impl Driver {
             match resumption.map(|resumption| self.resume(resumption)) {
                 Ok(Ok(())) => {}
                 Ok(Err(closed)) => break self.close(closed).await,
+                // No socket is left on which the peer could be told.
                 Err(closed) => break closed,
             }
         };
@@ -78,15 +79,16 @@ impl Driver {
         (closed, RemainingHandlers(self.task))
     }
 
-    /// The life of a socket: until somebody closes the link, the socket fails, or another one
-    /// takes over.
+    /// Serves a socket until the link is closed, the socket fails, or another one takes over.
     async fn serve(&mut self, recover: &mut impl Recover) -> SocketEnd {
         let Self { socket, task } = self;
         let every = task.heartbeat_interval();
         let mut heartbeat = interval_at(Instant::now() + every, every);
+        // Otherwise several ticks at once, after a pause of this process, give up a live peer.
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut takeover = pin!(recover.takeover());
         let end = poll_fn(|cx| {
+            // Before anything is looked at, so that no wake is lost in between.
             task.outlet.register(cx.waker());
             // What is rare comes first: a busy link must not put it off.
             if let Poll::Ready(resumption) = takeover.as_mut().poll(cx) {
@@ -105,17 +107,18 @@ impl Driver {
         }
     }
 
-    /// Without a socket: handlers go on, and what is sent waits.
+    /// Waits for the next socket. Meanwhile handlers go on, and what is sent is queued.
     async fn hold_session(
         &mut self,
         recover: &mut impl Recover,
         cut: Closed,
     ) -> Result<Resumption, Closed> {
         let task = &mut self.task;
-        // A peer that is alive after all learns from the end of the socket that it was given up.
+        // Dropped now: a peer that is alive after all learns by the end of the socket that it was
+        // given up.
         let old = mem::replace(&mut self.socket, Socket::new(Box::new(transport::Gone)));
         if cut.by == ClosedBy::Remote {
-            // Its close frame is answered, which is no longer this session's matter.
+            // Its close frame still has to be answered, but the session does not wait for that.
             tokio::spawn(timeout(task.outlet.config().close_timeout, old.hang_up()));
         } else {
             drop(old);
@@ -138,15 +141,17 @@ impl Driver {
         .await
     }
 
-    /// Goes on over another socket. The present one is dropped, with whatever it holds. On an error
-    /// the link ends so.
+    /// Resumes over another socket. The present one is dropped with everything it holds. An error
+    /// is how the link ends.
     fn resume(&mut self, resumption: Resumption) -> Result<(), Closed> {
         let Resumption { mut transport, last_seq, resume_info } = resumption;
+        // The allowance was for the handshake.
         transport.set_limit(usize::MAX);
         self.socket = Socket::new(transport);
+        // It counts the bytes of one socket.
         self.task.liveness = Liveness::default();
         let outlet = &self.task.outlet;
-        // The peer knows it from our `resume`, or is told in the `continue` below.
+        // `resume` has told the peer, or the `continue` below does, so this counts as acknowledged.
         let last = self.task.inbound.receiving().acknowledge();
         if outlet.us() == Role::Master {
             let answer = handshake::cont(last, &resume_info, outlet.dialect(), outlet.peer());
@@ -165,9 +170,9 @@ impl Driver {
         Ok(())
     }
 
-    /// The end of the link: says why, unless the peer did, and waits for the peer to hang up.
-    /// Responses and events that are still under way are taken; requests are not, because they
-    /// could not be answered.
+    /// Ends the link: sends the reason, unless the peer has sent one, and waits for the peer to
+    /// hang up. Responses and events that are still under way are handled; requests are not,
+    /// because they could not be answered.
     async fn close(&mut self, mut closed: Closed) -> Closed {
         let Self { socket, task } = self;
         task.inbound.close();
@@ -182,7 +187,7 @@ impl Driver {
             task.outlet.register(cx.waker());
             task.poll_to_the_end(socket, cx, &mut closed)
         });
-        // A peer that swallows the close frame cannot hold this side up.
+        // A peer that does not answer the close frame must not hold this side up.
         if timeout(limit, hang_up).await.is_err() && !self.task.outlet.is_idle() {
             let peer = self.task.outlet.describe_peer();
             tracing::warn!(%peer, "closed before the peer took all of it");
@@ -192,7 +197,7 @@ impl Driver {
 }
 
 impl RemainingHandlers {
-    /// Lets the handlers of what was received come to their end.
+    /// Waits until the handlers of everything received have ended.
     pub(crate) async fn finish(mut self) {
         poll_fn(|cx| {
             self.0.poll_without_socket(cx);

@@ -11,12 +11,12 @@ use crate::link::outbound::Outlet;
 use crate::link::state::LinkState;
 use crate::transport::Transport;
 
-/// Where a link gets its next socket from.
+/// The source of a link's next socket.
 pub(crate) trait Recover: Send {
-    /// A socket that takes the session over while the present one still works. Cancel safe.
+    /// Waits for a socket that takes over while the present one still works. Cancel safe.
     fn takeover(&mut self) -> impl Future<Output = Resumption> + Send;
 
-    /// A socket after the last one was cut, or how the session ends.
+    /// Waits for a socket after the last one was cut. An error is how the session ends.
     fn recover(
         &mut self,
         session: &CutSession,
@@ -43,7 +43,7 @@ impl CutSession {
         last_seq: Option<u64>,
     ) -> Self {
         let now = Instant::now();
-        // A time beyond what the clock can hold is as good as a day.
+        // For a time that `Instant` cannot represent, a day is as good.
         let until =
             now.checked_add(resume_info.timeout).unwrap_or(now + Duration::from_secs(86_400));
         let session = Self { outlet, cut, resume_info, last_seq, until };
@@ -53,11 +53,12 @@ impl CutSession {
         session
     }
 
-    /// The next attempt is made after `delay`.
+    /// Shows in the link's state that the next attempt follows after `delay`.
     pub(crate) fn next_try(&self, delay: Duration) {
         self.tell(Instant::now().checked_add(delay));
     }
 
+    /// Sets the link's state. Returns the number of frames that are held.
     fn tell(&self, next_try: Option<Instant>) -> usize {
         let held = self.outlet.held();
         let (cut, until) = (self.cut.clone(), self.until);
@@ -80,7 +81,7 @@ impl Recover for Unrecoverable {
     }
 }
 
-/// A socket to go on with.
+/// A socket on which a session goes on.
 pub(crate) struct Resumption {
     pub(crate) transport: Box<dyn Transport>,
     /// The last number that the peer has received.

@@ -8,35 +8,35 @@ use crate::session::Receiving;
 use crate::transport::{Incoming, Outgoing, Traffic, Transport};
 use crate::wire::Text;
 
-/// Frames that are taken from the outbox at once.
+/// The most frames that are taken from the outbox under one lock.
 const AT_ONCE: usize = 8;
 
-/// Reads and writes at the same time, and neither waits for the other.
+/// Reads and writes at the same time; neither waits for the other.
 #[derive(Debug)]
 pub(super) struct Socket<T> {
     transport: T,
-    /// Goes out before everything else: the answer to a client that resumes.
+    /// Sent before everything else: the answer to a client that resumes.
     first: Option<Text>,
     sign: Sign,
     unflushed: bool,
-    /// Why nothing can be written any more. What was received may still be read.
+    /// Why nothing can be written any more. What was received can still be read.
     broken: Option<TransportError>,
 }
 
-/// Whether the peer is to hear that this side lives, and how much it has received.
+/// Whether a sign of life is due, which also acknowledges what was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sign {
     No,
-    /// Behind the next frame. A write of its own is what costs, and whoever has just got an answer
-    /// may ask anew.
+    /// Sent behind the next frame.
+    // A write of its own is what costs, and a caller that has just got its answer may ask again.
     Riding,
-    /// The same, and nothing was there to be written yet: the other tasks have their turn.
+    /// The same, but there was no frame yet: the other tasks run first.
     Waiting,
-    /// With the next write, alone if need be.
+    /// Sent with the next write, alone if necessary.
     Due,
 }
 
-/// What came of writing.
+/// The outcome of writing.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Written {
     /// As much as the transport takes now.
@@ -50,26 +50,28 @@ impl<T: Transport> Socket<T> {
         Self { transport, first: None, sign: Sign::No, unflushed: false, broken: None }
     }
 
-    /// Shows the peer a sign of life that it answers or that acknowledges what it sent.
+    /// Sends a sign of life with the next write: one that the peer answers, or that acknowledges
+    /// what it sent.
     pub(super) fn show_life(&mut self) {
         self.sign = Sign::Due;
     }
 
-    /// The task that owns this has had others before it.
+    /// Begins a poll: other tasks may have run since the last one.
     pub(super) fn begin_poll(&mut self) {
+        // They have queued nothing for it to ride on.
         if self.sign == Sign::Waiting {
             self.sign = Sign::Due;
         }
     }
 
-    /// Tells the peer soon how much has been received.
+    /// Acknowledges soon what has been received.
     pub(super) fn acknowledge(&mut self) {
         if self.sign == Sign::No {
             self.sign = Sign::Riding;
         }
     }
 
-    /// Lets the transport go of what it does not need.
+    /// Lets the transport release memory that it does not need.
     pub(super) fn shrink(&mut self) {
         self.transport.shrink();
     }
@@ -88,12 +90,13 @@ impl<T: Transport> Socket<T> {
         self.unflushed || !outlet.is_idle()
     }
 
-    /// Reads to the end, which also writes what the transport itself has to say.
+    /// Reads to the end of the socket.
     pub(super) async fn hang_up(mut self) {
+        // Reading also writes the transport's own answer to a close frame.
         while std::future::poll_fn(|cx| self.transport.poll_receive(cx)).await.is_ok() {}
     }
 
-    /// The next message. When nothing can be written any more, that is said behind all that was
+    /// Polls for the next message. An error of writing is returned behind everything that was
     /// received.
     pub(super) fn poll_read(
         &mut self,
@@ -120,11 +123,11 @@ impl<T: Transport> Socket<T> {
             Poll::Ready(Ok(written)) => written,
             Poll::Ready(Err(error)) => {
                 self.broken = Some(error);
-                // It is told by the next read that finds nothing.
+                // The next read that finds nothing returns it: the peer's reason may come before.
                 cx.waker().wake_by_ref();
                 Written::All
             }
-            // It may not have come as far as to ask.
+            // The transport is full, so `poll_frames` may not have seen that this side closes.
             Poll::Pending if outlet.close_asked().is_some() => Written::Asked,
             Poll::Pending => Written::All,
         }
@@ -144,6 +147,7 @@ impl<T: Transport> Socket<T> {
         }
         let written = ready!(self.poll_frames(cx, outlet))?;
         match self.sign {
+            // Something is written anyway, so it costs no write of its own.
             Sign::Riding | Sign::Waiting if self.unflushed => {
                 ready!(self.poll_sign(cx, outlet, receiving))?;
             }
@@ -153,6 +157,7 @@ impl<T: Transport> Socket<T> {
             }
             Sign::No | Sign::Waiting | Sign::Due => {}
         }
+        // Once for all frames of this write.
         if self.unflushed {
             ready!(self.transport.poll_flush(cx))?;
             self.unflushed = false;
@@ -198,6 +203,7 @@ impl<T: Transport> Socket<T> {
                 NextWrite::Frames(frames) => frames,
                 NextWrite::Close(code, reason) => {
                     ready!(self.poll_give(cx, |_| Some(Outgoing::Close(code, reason))))?;
+                    // Nothing may follow the close frame.
                     self.sign = Sign::No;
                     outlet.sent_close_frame();
                     return Poll::Ready(Ok(Written::All));
@@ -209,7 +215,7 @@ impl<T: Transport> Socket<T> {
             let mut given = Poll::Ready(Ok(()));
             for frame in frames.into_iter().flatten() {
                 given = self.poll_give(cx, |_| {
-                    // Also when that fails: some of it may have left.
+                    // Counted even if it fails: a part of it may have left.
                     wrote += 1;
                     Some(Outgoing::Text(frame))
                 });
@@ -217,6 +223,7 @@ impl<T: Transport> Socket<T> {
                     break;
                 }
             }
+            // Before an error returns: the frames that the transport has may arrive.
             outlet.wrote(wrote);
             ready!(given)?;
         }

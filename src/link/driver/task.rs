@@ -1,4 +1,4 @@
-//! What the task of a link does, whatever socket it has.
+//! What the task of a link does, independent of its socket.
 
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -13,14 +13,15 @@ use crate::link::outbound::Outlet;
 use crate::session::{Liveness, Verdict};
 use crate::transport::{Incoming, Transport};
 
-/// How many things are done before other tasks get their turn. An odd number: requests and handlers
-/// that are ready at once come in pairs, and not every poll is to end between the two.
+/// The most steps of one poll, after which other tasks run.
+// Odd: requests and handlers that are ready at once come in pairs, and not every poll should end
+// between the two.
 const STEPS: u32 = 511;
-/// Messages that are read before what they led to is written: a peer that never pauses must not hold
-/// it up.
+/// The most messages that are read before the frames that they led to are written.
+// A peer that never pauses must not hold them up.
 const BURST: u32 = 256;
 
-/// A link on the task's side, without the socket.
+/// The task's side of a link, without the socket.
 #[derive(Debug)]
 pub(super) struct LinkTask {
     pub(super) outlet: Outlet,
@@ -33,7 +34,7 @@ pub(super) struct LinkTask {
 pub(super) enum SocketEnd {
     /// The link has ended.
     Ended(Closed),
-    /// The socket is lost, and the session is held.
+    /// The socket is lost, and the session is kept.
     Cut(Closed),
     /// Another socket takes over.
     TakenOver(Resumption),
@@ -45,7 +46,7 @@ impl LinkTask {
         self.outlet.resume_info().map_or(usual, |resume_info| resume_info.heartbeat_interval)
     }
 
-    /// Whether the end of a socket is the end of its link.
+    /// Decides whether the end of a socket is the end of its link.
     pub(super) fn judge<T: Transport>(
         &mut self,
         socket: &mut Socket<T>,
@@ -55,8 +56,8 @@ impl LinkTask {
             ClosedBy::Lost => self.last_words(socket, closed),
             _ => closed,
         };
-        // A `close` message is meant. A close frame alone is not, unless its reason says so or the
-        // peer had prepared for it: a proxy may have sent it.
+        // A `close` message is intended. A close frame alone may be a proxy's, so it counts only if
+        // its code or reason is final, or the peer had announced it.
         let meant = match closed.by {
             ClosedBy::Local => true,
             ClosedBy::Lost => false,
@@ -70,6 +71,8 @@ impl LinkTask {
         if meant || !resumes { SocketEnd::Ended(closed) } else { SocketEnd::Cut(closed) }
     }
 
+    /// Judges the last heartbeat interval, and asks for a sign of life. Returns how the link ends
+    /// if the peer is given up.
     pub(super) fn beat<T: Transport>(&mut self, socket: &mut Socket<T>) -> Option<Closed> {
         let traffic = socket.traffic();
         let every = self.heartbeat_interval();
@@ -88,8 +91,8 @@ impl LinkTask {
         }
     }
 
-    /// Handles, reads and writes for as long as there is anything to do, in turn with the other
-    /// tasks of this thread; says how the link ends if it does.
+    /// Handles, reads and writes for as long as there is anything to do, but lets other tasks run
+    /// in between. Ready when the link ends.
     pub(super) fn poll<T: Transport>(
         &mut self,
         socket: &mut Socket<T>,
@@ -99,8 +102,10 @@ impl LinkTask {
         self.inbound.begin_poll();
         socket.begin_poll();
         let end = self.work_off(socket, cx);
+        // Again, because it may have returned before it wrote.
         self.inbound.deliver();
         self.outlet.end_look();
+        // In this order: the check counts the answers that `end_poll` reports.
         self.inbound.end_poll();
         self.outlet.check_drained();
         end
@@ -118,7 +123,7 @@ impl LinkTask {
             if self.inbound.poll_handlers(cx).is_ready() {
                 continue;
             }
-            // Reading first gathers the answers to all that has come into one write.
+            // Reading before writing gathers the answers to all that has come into one write.
             let incoming = if reads < BURST { socket.poll_read(cx) } else { Poll::Pending };
             reads += 1;
             match incoming {
@@ -135,6 +140,7 @@ impl LinkTask {
                     if let Some(closed) = self.write(socket, cx) {
                         return Poll::Ready(closed);
                     }
+                    // The socket itself had nothing more, and wakes the task.
                     if reads <= BURST {
                         return Poll::Pending;
                     }
@@ -143,17 +149,19 @@ impl LinkTask {
                 }
             }
         }
+        // The steps are used up, but there may be more to do: come back behind the other tasks.
         cx.waker().wake_by_ref();
         self.write(socket, cx).map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// Writes what is queued; says how the link ends when this side wants to close.
+    /// Writes what is queued. Returns how the link ends if this side wants to close.
     fn write<T: Transport>(
         &mut self,
         socket: &mut Socket<T>,
         cx: &mut Context<'_>,
     ) -> Option<Closed> {
         self.inbound.deliver();
+        // Before the look for frames: one that is queued behind that look has to wake the task.
         self.outlet.end_look();
         match socket.write(cx, &self.outlet, self.inbound.receiving()) {
             Written::All => None,
@@ -161,6 +169,7 @@ impl LinkTask {
         }
     }
 
+    /// Polls the handlers and the time limits alone.
     pub(super) fn poll_without_socket(&mut self, cx: &mut Context<'_>) {
         self.deadline.poll(cx, &self.outlet);
         self.inbound.begin_poll();
@@ -169,7 +178,7 @@ impl LinkTask {
         self.outlet.check_drained();
     }
 
-    /// Takes what still comes, writes what is queued, and is ready when the peer has hung up.
+    /// Takes what still comes and writes what is queued. Ready when the peer has hung up.
     pub(super) fn poll_to_the_end<T: Transport>(
         &mut self,
         socket: &mut Socket<T>,
@@ -179,10 +188,11 @@ impl LinkTask {
         self.poll_without_socket(cx);
         for _ in 0..BURST {
             match socket.poll_read(cx) {
+                // The peer's `close` message, which came before, had no code.
                 Poll::Ready(Ok(Incoming::Close(code, _))) if closed.by == ClosedBy::Remote => {
                     closed.code = code;
                 }
-                // What breaks a rule no longer matters.
+                // A broken rule no longer matters: the link ends anyway.
                 Poll::Ready(Ok(incoming)) => drop(self.inbound.receive(incoming, cx)),
                 Poll::Ready(Err(_)) => {
                     self.inbound.deliver();
@@ -199,15 +209,15 @@ impl LinkTask {
         Poll::Pending
     }
 
-    /// What the peer said before the socket failed: its reason is better than the system's, and so
-    /// is that for which this side would have ended the link. What has no room is left for the next
-    /// socket, with all that follows it.
+    /// Reads what the peer sent before the socket failed. Its reason is better than the system's,
+    /// and so is one for which this side would have ended the link.
     fn last_words<T: Transport>(&mut self, socket: &mut Socket<T>, closed: Closed) -> Closed {
         let mut cx = Context::from_waker(Waker::noop());
         let closed = loop {
             let Poll::Ready(Ok(incoming)) = socket.poll_read(&mut cx) else { break closed };
             match self.inbound.receive(incoming, &mut cx) {
                 Ok(()) => {}
+                // Left for the next socket, with everything behind it.
                 Err(Halt::NoRoom(..)) => break closed,
                 Err(Halt::End(end)) => break end,
             }
@@ -217,7 +227,7 @@ impl LinkTask {
     }
 }
 
-/// How a link ends whose socket is of no more use.
+/// Returns how a link ends after an error of its socket.
 fn fault(error: &TransportError) -> Closed {
     match error {
         TransportError::TooLong { limit } => {
@@ -232,7 +242,7 @@ fn fault(error: &TransportError) -> Closed {
 }
 
 impl Drop for LinkTask {
-    /// A driver that is dropped half-way, with its runtime, leaves nobody waiting.
+    /// Ends the link if its task is dropped half-way, with its runtime: no caller waits for ever.
     fn drop(&mut self) {
         let how =
             if std::thread::panicking() { "panicked" } else { "was dropped with its runtime" };

@@ -1,4 +1,4 @@
-//! The handlers at work, and the events that wait for theirs.
+//! The running handlers, and the events that wait for theirs.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,11 +14,12 @@ use futures::{FutureExt as _, StreamExt as _};
 
 use crate::wire::Text;
 
-/// What it takes to hold a frame, besides its own bytes: its place, its name, and what the allocator
-/// adds. Many small ones would take several times what the limit says otherwise.
+/// The bytes that holding a frame takes besides its own: its place, its name, and what the
+/// allocator adds.
+// Without it, many small frames would take several times the memory that the limit allows.
 const OVERHEAD: usize = 256;
 
-/// What was received and is not handled yet: running request handlers, and the queue of events.
+/// What was received and is not handled yet: the running handlers, and the queue of events.
 #[derive(Default)]
 pub(super) struct Handlers {
     running: FuturesUnordered<HandlerTask>,
@@ -26,27 +27,27 @@ pub(super) struct Handlers {
     events: VecDeque<QueuedEvent>,
     /// Bytes of all the frames above, each with [`OVERHEAD`].
     bytes: usize,
-    /// Answers that wait and have no handler of the application's, and their bytes.
+    /// Of `running`, the answers of the link's own, which have no handler, and their bytes.
     answers: usize,
     answer_bytes: usize,
 }
 
-/// A handler at work, whose panic ends only itself.
+/// A running handler, whose panic ends only itself.
 struct HandlerTask {
     work: BoxFuture<'static, ()>,
     charge: Charge,
-    /// The request, whose sender is told of a panic.
+    /// The request to answer if the handler panics.
     request: Option<Request>,
 }
 
-/// A request that is handled.
+/// A request that is being handled.
 #[derive(Clone, Copy)]
 pub(super) struct Request {
     pub(super) name: &'static str,
     pub(super) seq: u64,
 }
 
-/// What a handler gives back at its end: the bytes of its frame.
+/// What is given back when a handler ends: the bytes of its frame.
 #[derive(Clone, Copy)]
 enum Charge {
     Request(usize),
@@ -54,7 +55,7 @@ enum Charge {
     Event(usize),
 }
 
-/// An event that waits for those before it.
+/// An event that waits for earlier ones.
 pub(super) struct QueuedEvent {
     text: Text,
     name: Box<str>,
@@ -88,6 +89,7 @@ impl Future for HandlerTask {
     type Output = Done;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Done> {
+        // The application's code: its panic must not end the task, which runs all other handlers.
         match catch_unwind(AssertUnwindSafe(|| self.work.as_mut().poll(cx))) {
             Ok(polled) => polled.map(|()| Done { charge: self.charge, panicked: None }),
             Err(_) => {
@@ -101,17 +103,18 @@ impl Future for HandlerTask {
 }
 
 impl Handlers {
-    /// Whether a frame of `bytes` may come to what is held. One alone always may.
+    /// Whether there is room for a frame of `bytes`. For one alone there always is.
     pub(super) fn has_room(&self, bytes: usize, limit: usize) -> bool {
+        // With its overhead a frame may be longer than the limit, and would never find room.
         self.bytes == 0 || self.bytes + bytes + OVERHEAD <= limit
     }
 
-    /// How many request handlers run.
+    /// Returns the number of running request handlers.
     pub(super) fn running(&self) -> usize {
         self.running.len() - self.answers
     }
 
-    /// Bytes of the answers that wait and have no handler of the application's.
+    /// Returns the bytes of the link's own answers that wait.
     pub(super) fn answer_bytes(&self) -> usize {
         self.answer_bytes
     }
@@ -120,9 +123,8 @@ impl Handlers {
         self.running.is_empty() && self.event.is_none() && self.events.is_empty()
     }
 
-    /// Takes a request's handler; `bytes` is the length of its frame. It is polled at once, because
-    /// most are done then, and need no place among the running. Says which request's handler has
-    /// panicked.
+    /// Takes a request's handler and polls it at once; `bytes` is the length of its frame. Returns
+    /// the request if the handler has panicked.
     pub(super) fn start_request(
         &mut self,
         work: BoxFuture<'static, ()>,
@@ -142,6 +144,8 @@ impl Handlers {
     }
 
     fn start(&mut self, mut task: HandlerTask, cx: &mut Context<'_>) -> Option<Request> {
+        // Polled where its request was read: most handlers are ready at once, and need no place
+        // among the running ones.
         match task.poll_unpin(cx) {
             Poll::Ready(done) => self.end(done),
             Poll::Pending => {
@@ -161,7 +165,7 @@ impl Handlers {
         self.event.is_some()
     }
 
-    /// Takes the handler of the event of `bytes` whose turn it is.
+    /// Takes the handler of the next event, whose frame has `bytes`.
     pub(super) fn start_event(&mut self, work: BoxFuture<'static, ()>, bytes: usize) {
         self.bytes += bytes + OVERHEAD;
         self.event = Some(HandlerTask { work, charge: Charge::Event(bytes), request: None });
@@ -171,23 +175,24 @@ impl Handlers {
     pub(super) fn queue_event(&mut self, name: &str, seq: u64, text: &Text, data: &str) {
         self.bytes += text.len() + OVERHEAD;
         let data = text.range_of(data);
-        // The text is a part of the read buffer, all of which it would keep.
+        // As a part of the read buffer, the text would keep all of it while the event waits.
         let text = text.detached();
         self.events.push_back(QueuedEvent { text, name: name.into(), data, seq });
     }
 
-    /// The next event that waits, which is to be started.
+    /// Removes and returns the next event that waits. The caller has to start it.
     pub(super) fn next_event(&mut self) -> Option<QueuedEvent> {
         let event = self.events.pop_front()?;
         self.bytes -= event.text.len() + OVERHEAD;
+        // Otherwise a burst would keep its memory for as long as the link lives.
         if self.events.is_empty() {
             self.events.shrink_to(16);
         }
         Some(event)
     }
 
-    /// Works on the handlers until one has ended. Says which request's has panicked. Never ready
-    /// when there are none.
+    /// Polls the handlers until one has ended. Returns its request if it has panicked. Never ready
+    /// if there are none.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Request>> {
         if let Some(event) = &mut self.event
             && let Poll::Ready(done) = event.poll_unpin(cx)

@@ -1,4 +1,4 @@
-//! The receiving half of a link: what a frame is, and who handles it.
+//! The receiving half of a link: what a frame is, and which handler gets it.
 
 mod handlers;
 mod routes;
@@ -31,16 +31,16 @@ use crate::wire::{
     Text, decode, is_name,
 };
 
-/// What was received of one link, from the number of a frame to the end of its handler.
+/// What a link has received, from the number of a frame to the end of its handler.
 #[derive(Debug)]
 pub(super) struct Inbound {
     outlet: Outlet,
     routes: Arc<Routes>,
     receiving: Receiving,
     handlers: Handlers,
-    /// Answers that were read, for those who wait for them: see [`deliver`](Self::deliver).
+    /// Answers that were read, for the callers that wait for them: see [`deliver`](Self::deliver).
     answers: Vec<(oneshot::Sender<ResponseResult>, ResponseResult)>,
-    /// When the first request of this poll was read: the time of its handlers counts from here.
+    /// When the first request of this poll was read: the deadlines of its requests count from here.
     now: Option<Instant>,
     /// Requests are dropped: nothing can be answered any more.
     closing: bool,
@@ -56,47 +56,50 @@ impl Inbound {
         &mut self.receiving
     }
 
-    /// From here on responses and events are taken, and requests dropped.
+    /// From here on responses and events are handled, and requests dropped.
     pub(super) fn close(&mut self) {
         self.closing = true;
     }
 
-    /// Nothing waits to be handled.
+    /// Whether nothing waits to be handled.
     pub(super) fn is_empty(&self) -> bool {
         self.handlers.is_empty()
     }
 
-    /// Other tasks have had their turn since the last call.
+    /// Begins a poll: other tasks may have run since the last one.
     pub(super) fn begin_poll(&mut self) {
         self.now = None;
     }
 
-    /// Says to the sending half how many answers it owes.
+    /// Tells the sending half how many answers it owes.
     pub(super) fn end_poll(&mut self) {
         self.outlet.set_answers_owed(self.handlers.running());
     }
 
-    /// Hands answers to those who wait for them. In one go, when what has come at once is read:
-    /// each may wake a task on another thread, which asks anew while this one still reads, and so
-    /// the batches break up. That was worth 12 to 28 % on the multi-thread runtime.
+    /// Hands the answers that were read to the callers that wait for them.
     pub(super) fn deliver(&mut self) {
+        // All together, when everything at hand is read: each may wake a task on another thread,
+        // which asks anew while this one still reads, and the batches break up. That is worth 12 to
+        // 28 % on the multi-thread runtime.
         for (waiting, outcome) in self.answers.drain(..) {
+            // The caller has gone since the answer was read.
             if waiting.send(outcome).is_err() {
                 self.outlet.ignore_response();
             }
         }
     }
 
-    /// Works on the handlers until one has ended. Never ready when there are none.
+    /// Polls the handlers until one has ended. Never ready if there are none.
     pub(super) fn poll_handlers(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.handlers.has_event() && self.start_next_event() && !self.handlers.has_event() {
-            // All that was left could not be started: there may be nothing that would wake.
+            // None of the queued events could be read: no handler may be left to wake the task, so
+            // the caller has to look again.
             return Poll::Ready(());
         }
         self.handlers.poll(cx).map(|panicked| self.tell_panic(panicked))
     }
 
-    /// Takes what came; says why the link does not go on if it does not.
+    /// Takes what came. An error tells why the link does not go on.
     pub(super) fn receive(&mut self, incoming: Incoming, cx: &mut Context<'_>) -> Result<(), Halt> {
         let end = match incoming {
             Incoming::Text(text) => return self.message(&text, cx),
@@ -110,10 +113,11 @@ impl Inbound {
         Err(end.into())
     }
 
-    /// How the link ends while its socket works. A frame without room is passed over: nobody resumes
-    /// the link, and what comes behind that frame may be an answer.
+    /// Returns how the link ends while its socket works.
     pub(super) fn end_with(&mut self, halt: Halt) -> Closed {
         match halt {
+            // The frame is skipped, by taking its number: the link is not resumed, and what comes
+            // behind the frame may be an answer.
             Halt::NoRoom(closed, seq, bytes) => {
                 let _ = self.receiving.receive(seq, bytes);
                 closed
@@ -122,21 +126,21 @@ impl Inbound {
         }
     }
 
-    /// A frame's data is looked at once, by the reader of its own type. When that stumbles, or when
-    /// nobody reads it, the frame is read again as a whole to see whether it is one.
+    /// Takes a text message. Its data is read once, by the reader of its own type. If that fails,
+    /// or nothing reads the data, the frame is read again as a whole to see whether it is one.
     ///
-    /// What takes a number is handled, or the link ends with its reason: a frame for which there is
-    /// no room is refused before it is numbered, and whatever is found out after that ends the link
-    /// or is answered.
+    /// A frame whose number was accepted is handled, or the link ends with a reason: one without
+    /// room is refused before, and what is found out later is answered or ends the link.
     fn message(&mut self, text: &Text, cx: &mut Context<'_>) -> Result<(), Halt> {
         let mut known = None;
-        // A heartbeat is outside of the numbers, also one that brings a number along.
+        // A heartbeat is not part of the numbering, even if it carries a number.
         if let Some(frame) =
             Frame::parse_fast(text.as_str()).filter(|it| it.kind != HeartbeatMessage::TYPE)
         {
             let Some(seq) = self.number(&frame, text)? else { return Ok(()) };
             match self.take(text, &frame, seq, Parse::Fast, cx) {
                 Ok(taken) => return taken,
+                // The number stays accepted: the second reading must not take it for a duplicate.
                 Err(NeedsFullParse) => known = Some(seq),
             }
         }
@@ -156,22 +160,27 @@ impl Inbound {
                 None => return Ok(()),
             },
         };
+        // With `Parse::Full` there is no second reading to ask for.
         self.take(text, &frame, seq, Parse::Full, cx).unwrap_or(Ok(()))
     }
 
-    /// The client has given the handshake up while `ready` or `continue` was on its way. Without
-    /// `ready` it knows no session; with a session to go on with, it dials again.
+    /// Returns how the link ends when the client has given up the handshake while `ready` or
+    /// `continue` was on its way.
     fn handshake_given_up(&mut self, frame: &Frame<'_>) -> Closed {
+        // Without `ready` the client knows no session, so its close is intended. With a session,
+        // which was resumed, it dials again.
         if matches!(*self.outlet.state(), LinkState::Connected) {
             self.outlet.drain(false, true);
         }
         close_of(frame)
     }
 
-    /// The frame's number, `None` for one that came before.
+    /// Accepts the frame's number. Returns `None` for a duplicate.
     fn number(&mut self, frame: &Frame<'_>, text: &Text) -> Result<Option<u64>, Halt> {
         let seq = frame.numbered().map_err(Closed::malformed)?;
-        // A link that closes is not resumed: there the answers behind a frame without room count more.
+        // Room comes before the number: the peer drops what is acknowledged, so a frame that was
+        // numbered and then refused would be lost silently. A link that closes is not resumed:
+        // there the answers behind a frame without room count more. A duplicate needs no room.
         if !self.closing
             && let Some(reason) = self.no_room(frame, text.len())
             && self.receiving.peek(seq) == Ok(Sequenced::New)
@@ -185,11 +194,12 @@ impl Inbound {
         }
     }
 
-    /// Why a frame of `bytes` cannot be taken now: an event needs room in the inbox, and a request
-    /// room for an answer of the link's own, should it be refused.
+    /// Returns why a frame of `bytes` cannot be taken now: an event needs room in the inbox, and a
+    /// request room for an answer of the link's own, in case it is refused.
     fn no_room(&self, frame: &Frame<'_>, bytes: usize) -> Option<&'static str> {
         let config = self.outlet.config();
         match frame.class() {
+            // An event without a handler is counted and dropped, and needs no room.
             MessageClass::Event(name) if !self.handlers.has_room(bytes, config.inbox) => self
                 .wants(name)
                 .then_some("The inbox is full: events come faster than they are handled"),
@@ -200,7 +210,7 @@ impl Inbound {
         }
     }
 
-    /// Takes a frame.
+    /// Handles a frame whose number was accepted.
     fn take(
         &mut self,
         text: &Text,
@@ -215,6 +225,7 @@ impl Inbound {
             MessageClass::Request(name) => {
                 return self.request(name, seq, frame, text.len(), parse, cx);
             }
+            // It ends the link, whatever it is, so the reason has to come from a full reading.
             MessageClass::Protocol(_) if parse == Parse::Fast => return Err(NeedsFullParse),
             MessageClass::Protocol(Close::TYPE) => {
                 self.outlet.drain(false, true);
@@ -264,6 +275,7 @@ impl Inbound {
                 };
                 self.answers.push((waiting, outcome));
             }
+            // No caller reads the data, so it may still be no JSON at all.
             None if parse == Parse::Fast => return Err(NeedsFullParse),
             None => self.outlet.ignore_response(),
         }
@@ -281,7 +293,7 @@ impl Inbound {
     ) -> Result<Result<(), Halt>, NeedsFullParse> {
         let error = match self.start_request(name, seq, frame, bytes, cx) {
             Ok(()) => return Ok(Ok(())),
-            // The data has been read before.
+            // The handler's own type has read the data, so it need not be read again.
             Err(Unhandled::Panicked) => panicked(name),
             Err(_) if parse == Parse::Fast => return Err(NeedsFullParse),
             Err(Unhandled::Dropped) => return Ok(Ok(())),
@@ -289,6 +301,7 @@ impl Inbound {
                 self.prepare_disconnect(seq, bytes);
                 return Ok(Ok(()));
             }
+            // Not even an error response could be sent under such a name.
             Err(Unhandled::Refused(_)) if !is_name(name) => {
                 let fault = "a request type that no response type fits";
                 return Ok(Err(Closed::malformed(fault).into()));
@@ -309,6 +322,7 @@ impl Inbound {
         bytes: usize,
         cx: &mut Context<'_>,
     ) -> Result<(), Unhandled> {
+        // It could not be answered any more, and no resume would send it again.
         if self.closing {
             return Err(Unhandled::Dropped);
         }
@@ -320,22 +334,24 @@ impl Inbound {
         let refused = |error: String| Err(Unhandled::Refused(error));
         let config = self.outlet.config();
         let running = self.handlers.running();
-        // Short: where much is refused, these texts wait in as many bytes as the outbox has.
+        // Short: where many are refused, these texts wait in as many bytes as the outbox has.
         if running >= config.handlers {
             return refused(format!("busy: all {running} `handlers` are at work"));
         }
         if !self.handlers.has_room(bytes, config.inbox) {
             return refused(format!("busy: `inbox` of {} bytes is full", config.inbox));
         }
+        // One look at the clock serves all requests that are read in this poll.
         let now = *self.now.get_or_insert_with(Instant::now);
         let deadline = now.checked_add(route.timeout.unwrap_or(config.request_timeout));
         let call = Call { deadline, seq, data: frame.data };
+        // The application's code: its panic becomes an error response and must not end the link.
         let handler =
             catch_unwind(AssertUnwindSafe(|| (route.handler)(self.outlet.handle().clone(), call)));
         match handler {
             Ok(Ok(handler)) => {
                 let request = Request { name: route.name, seq };
-                // What it sends before it waits for the first time is needed for its answer too.
+                // Before its first poll: what it sends there may be needed for its answer.
                 self.outlet.set_answers_owed(running + 1);
                 let panicked = self.handlers.start_request(handler, request, bytes, cx);
                 self.tell_panic(panicked);
@@ -346,6 +362,7 @@ impl Inbound {
         }
     }
 
+    /// Answers a request whose handler has panicked.
     fn tell_panic(&mut self, request: Option<Request>) {
         if let Some(Request { name, seq }) = request {
             let (handle, response) =
@@ -355,7 +372,7 @@ impl Inbound {
         }
     }
 
-    /// The peer wants to end the link gracefully: whatever close comes now is meant.
+    /// The peer wants to end the link gracefully: a close that comes now is intended.
     fn prepare_disconnect(&mut self, seq: u64, bytes: usize) {
         self.outlet.drain(false, true);
         let answer = agree_to_disconnect(self.outlet.handle().clone(), seq);
@@ -383,8 +400,9 @@ impl Inbound {
         parse: Parse,
     ) -> Result<(), NeedsFullParse> {
         let has_room = self.handlers.has_room(text.len(), self.outlet.config().inbox);
-        // Without room it has come this far on a link that closes.
+        // `number` lets an event without room pass only on a link that closes.
         let wanted = self.wants(name) && has_room;
+        // Started from the frame itself: only an event that has to wait is copied.
         if wanted && self.handlers.is_free_for_event() {
             match self.start_event(name, seq, frame.data, text.len()) {
                 Ok(()) => return Ok(()),
@@ -392,6 +410,7 @@ impl Inbound {
                 Err(error) => tracing::debug!(name, %error, "ignored an event with wrong data"),
             }
         } else if parse == Parse::Fast {
+            // Nothing reads the data now, so only a full reading shows whether it is JSON.
             return Err(NeedsFullParse);
         } else if wanted {
             self.handlers.queue_event(name, seq, text, frame.data);
@@ -429,7 +448,8 @@ impl Inbound {
         Ok(())
     }
 
-    /// Starts the handler of the next event whose data it can read. Says whether there was any.
+    /// Starts the handler of the next queued event whose data can be read. Returns whether any
+    /// event was queued.
     fn start_next_event(&mut self) -> bool {
         let mut any = false;
         while !self.handlers.has_event()

@@ -26,7 +26,7 @@ pub(in crate::link) struct Call<'a> {
     pub(in crate::link) data: &'a str,
 }
 
-/// A message that is being handled, to the end: a request's response is queued.
+/// The handling of a message to its end: for a request, until its response is queued.
 pub(in crate::link) type Handled = Result<BoxFuture<'static, ()>, DecodeError>;
 pub(in crate::link) type Handler = Box<dyn Fn(Handle, Call<'_>) -> Handled + Send + Sync>;
 
@@ -42,8 +42,9 @@ pub(in crate::link) struct EventRoute {
     pub(in crate::link) handler: Handler,
 }
 
-/// Spreads the names of messages. The tables are made by the program that runs them: a peer only
-/// looks things up, so it has nothing to gain from names that collide.
+/// Spreads the names of messages over a table.
+// Not the default, which protects from chosen keys: the names in the tables are the program's own,
+// and a peer can only look them up.
 #[derive(Default)]
 struct NameHasher(u64);
 
@@ -52,14 +53,14 @@ impl Hasher for NameHasher {
         for block in bytes.chunks(8) {
             let mut word = [0; 8];
             word[..block.len()].copy_from_slice(block);
-            // 2⁶⁴ divided by the golden ratio.
+            // Multiplying by 2⁶⁴ divided by the golden ratio spreads the word over all high bits.
             self.0 = (self.0.rotate_left(29) ^ u64::from_le_bytes(word))
                 .wrapping_mul(0x9E37_79B9_7F4A_7C15);
         }
     }
 
     fn finish(&self) -> u64 {
-        // The table takes its place from both ends of the number.
+        // The table uses both ends of the number, and the low end is still poorly mixed.
         self.0 ^ (self.0 >> 32)
     }
 }
@@ -71,11 +72,12 @@ type Table<T> = HashMap<&'static str, T, BuildHasherDefault<NameHasher>>;
 pub(crate) struct Routes {
     requests: Table<RequestRoute>,
     events: Table<EventRoute>,
-    /// The events without a handler that were warned of; no more than [`MOST_WARNED`].
+    /// The names of events without a handler that were warned of; at most [`MOST_WARNED`].
     warned: Mutex<HashSet<Box<str>>>,
 }
 
-/// Names of events that are warned of: a peer may make up any number.
+/// The most names of events that are warned of.
+// A peer may make up any number of names.
 const MOST_WARNED: usize = 32;
 
 impl Routes {
@@ -92,7 +94,7 @@ impl Routes {
         taken(self.events.insert(name, route).is_some(), name)
     }
 
-    /// The handler of what `peer` asks `us`, or why there is none.
+    /// Returns the handler of the request `name` from `peer` to `us`, or why there is none.
     pub(super) fn request(
         &self,
         name: &str,
@@ -109,12 +111,12 @@ impl Routes {
         Ok(route)
     }
 
-    /// The handler of what `peer` tells `us`.
+    /// Returns the handler of the event `name` from `peer` to `us`.
     pub(super) fn event(&self, name: &str, peer: Role, us: Role) -> Option<&EventRoute> {
         self.events.get(name).filter(|route| route.direction.allows(peer, us))
     }
 
-    /// An event came that nobody handles: warns of it, once for each name.
+    /// Warns of an event without a handler, once for each name.
     pub(super) fn warn_of_event(&self, name: &str, from: &Peer) {
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
         let known = warned.len() >= MOST_WARNED || !warned.insert(name.into());
@@ -124,6 +126,7 @@ impl Routes {
             return;
         }
         let last = warned.len() == MOST_WARNED;
+        // The logger is foreign code, and every link of this side shares the lock.
         drop(warned);
         tracing::warn!(?name, %from, "ignored an event: no handler takes it from this side");
         if last {

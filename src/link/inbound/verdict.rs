@@ -1,4 +1,4 @@
-//! What comes of a frame.
+//! The outcome of a received frame.
 
 use crate::close::{CloseCode, Closed};
 use crate::wire::{Close, Frame, decode};
@@ -6,10 +6,10 @@ use crate::wire::{Close, Frame, decode};
 /// Why a link does not go on after what was received.
 #[derive(Debug)]
 pub(in crate::link) enum Halt {
-    /// There is no room for the frame of this number and length. It has not taken the number, and
-    /// comes again after a resume; where there is none, the link ends so.
+    /// There is no room for the frame of this number and length. Its number was not accepted, so it
+    /// comes again after a resume; without one, the link ends with this reason.
     NoRoom(Closed, u64, usize),
-    /// It is the end of the link.
+    /// The link ends.
     End(Closed),
 }
 
@@ -19,12 +19,12 @@ impl From<Closed> for Halt {
     }
 }
 
-/// A frame of which only the head was parsed led to nothing: what it really is must be read.
+/// A frame of which only the head was parsed led to nothing: it has to be parsed in full.
 pub(super) struct NeedsFullParse;
 
-/// Why no handler of the application's works on a request.
+/// Why no handler of the application handles a request.
 pub(super) enum Unhandled {
-    /// Nothing can be answered any more.
+    /// The link closes and answers nothing any more.
     Dropped,
     /// The link answers it itself.
     Own,
@@ -33,7 +33,7 @@ pub(super) enum Unhandled {
     Panicked,
 }
 
-/// How the peer ends the link.
+/// Returns how the peer's `close` message ends the link.
 pub(super) fn close_of(frame: &Frame<'_>) -> Closed {
     match decode::<Close>(frame.data) {
         Ok(close) => Closed::remote(CloseCode::NO_STATUS, close.reason),

@@ -1,18 +1,18 @@
-//! Permits, and who waits for some.
+//! Permits, and the queue of those that wait for some.
 
 use std::collections::VecDeque;
 use std::task::Waker;
 
 use crate::wire::EncodedMessage;
 
-/// A number of permits under the lock of whoever owns this, handed out in turn: nobody overtakes
-/// who waits already. Each verb that may grant something returns the wakers to wake when the lock
-/// has been let go.
+/// A number of permits, granted in the order of the waits. The owner keeps it under a lock, and
+/// wakes the tasks whose wakers the methods return when it has released the lock.
+// No semaphore: measured, one beside the owner's lock gains nothing.
 #[derive(Debug)]
 pub(super) struct Budget {
     free: usize,
     waiters: VecDeque<Waiter>,
-    /// Bytes of the frames among them.
+    /// Bytes of the frames among the waiters.
     frame_bytes: usize,
     next_ticket: u64,
 }
@@ -25,13 +25,13 @@ struct Waiter {
 
 #[derive(Debug)]
 enum WaiterKind {
-    /// A task, which comes back with its ticket.
+    /// A task, which asks again with its ticket.
     Task(u64, Waker),
-    /// A frame that is handed on: it needs nobody to wait for it.
+    /// A frame that is handed on: no task waits for it.
     Frame(EncodedMessage),
 }
 
-/// Whom the permits that have become free belong to.
+/// The waiter to which permits were granted.
 #[derive(Debug)]
 pub(super) enum Granted {
     Task(Waker),
@@ -43,7 +43,7 @@ impl Budget {
         Self { free: permits, waiters: VecDeque::new(), frame_bytes: 0, next_ticket: 0 }
     }
 
-    /// Takes so many permits, unless there are too few or somebody waits.
+    /// Takes that many permits, unless there are too few or others wait.
     pub(super) fn try_take(&mut self, permits: usize) -> bool {
         let enough = self.has(permits);
         if enough {
@@ -52,20 +52,22 @@ impl Budget {
         enough
     }
 
-    /// Whether so many can be taken now.
+    /// Whether that many can be taken now.
     pub(super) fn has(&self, permits: usize) -> bool {
+        // If small frames could overtake, a large one might never find enough at once.
         self.waiters.is_empty() && self.free >= permits
     }
 
-    /// Gives permits back; they are to be [granted](Self::grant).
+    /// Gives permits back. The caller has to [grant](Self::grant) them.
     pub(super) fn give(&mut self, permits: usize) {
         self.free += permits;
     }
 
-    /// The next of those that wait for whom there are enough permits now.
+    /// Grants the first waiter its permits, if there are enough now.
     pub(super) fn grant(&mut self) -> Option<Granted> {
         self.waiters.front().filter(|waiter| waiter.permits <= self.free)?;
         let Waiter { permits, kind } = self.waiters.pop_front()?;
+        // Taken now and not when the task runs: it has left the queue, and others may come first.
         self.free -= permits;
         Some(match kind {
             WaiterKind::Task(_, waker) => Granted::Task(waker),
@@ -76,7 +78,7 @@ impl Budget {
         })
     }
 
-    /// Waits for so many permits, behind all others.
+    /// Joins the queue for permits, behind all others. Returns the ticket of the wait.
     pub(super) fn join(&mut self, permits: usize, waker: &Waker) -> u64 {
         self.next_ticket += 1;
         let kind = WaiterKind::Task(self.next_ticket, waker.clone());
@@ -84,42 +86,44 @@ impl Budget {
         self.next_ticket
     }
 
-    /// Lets a frame wait for its bytes, behind all others.
+    /// Lets a frame wait for room of its bytes, behind all others.
     pub(super) fn join_frame(&mut self, frame: EncodedMessage) {
         let permits = frame.bytes();
         self.frame_bytes += permits;
         self.waiters.push_back(Waiter { permits, kind: WaiterKind::Frame(frame) });
     }
 
-    /// Bytes of the frames that wait.
+    /// Returns the bytes of the frames that wait.
     pub(super) fn frame_bytes(&self) -> usize {
         self.frame_bytes
     }
 
-    /// Whether whoever holds `ticket` still waits; it is woken by `waker` from now on.
+    /// Whether the wait of `ticket` still lasts; from now on `waker` is woken at its end.
     pub(super) fn still_waits(&mut self, ticket: u64, waker: &Waker) -> bool {
         let mine = self.waiters.iter_mut().find_map(|waiter| match &mut waiter.kind {
             WaiterKind::Task(known, waker) if *known == ticket => Some(waker),
             _ => None,
         });
         mine.is_some_and(|mine| {
+            // The future may have moved to another task since its last poll.
             mine.clone_from(waker);
             true
         })
     }
 
-    /// Whoever holds `ticket` waits no longer. Permits that were granted to it and not fetched are
-    /// given back, and are to be [granted](Self::grant).
+    /// Ends the wait of `ticket`. Permits that were granted to it and not fetched are given back;
+    /// the caller has to [grant](Self::grant) them.
     pub(super) fn leave(&mut self, ticket: u64, permits: usize) {
         let mine =
             |waiter: &Waiter| matches!(waiter.kind, WaiterKind::Task(known, _) if known == ticket);
         match self.waiters.iter().position(mine) {
             Some(at) => drop(self.waiters.remove(at)),
+            // It has left the queue: its permits were granted and not fetched.
             None => self.give(permits),
         }
     }
 
-    /// Nobody waits any more; the tasks are to be woken, and frames are let go.
+    /// Empties the queue. Returns the wakers of its tasks, and drops its frames.
     pub(super) fn close(&mut self) -> Vec<Waker> {
         self.frame_bytes = 0;
         let waiters = self.waiters.drain(..);
@@ -164,7 +168,7 @@ mod tests {
         budget.leave(first, 2);
         budget.give(1);
         assert_eq!(granted(&mut budget), 1, "the second is the first now");
-        // It has not fetched kind was granted.
+        // It has not fetched what was granted.
         budget.leave(second, 1);
         assert!(budget.try_take(1) && !budget.try_take(1));
     }

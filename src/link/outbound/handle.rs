@@ -1,4 +1,4 @@
-//! What everybody may do who holds a link.
+//! What any holder of a link may do.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -37,7 +37,7 @@ pub(super) struct Outbound {
     pub(super) send_state: LockedSendState,
     pub(super) pending: Pending,
     pub(super) link_state: watch::Sender<LinkState>,
-    /// How many requests of the peer are being handled; the link's task keeps it.
+    /// The number of the peer's requests that are being handled; the link's task keeps it.
     pub(super) answers_owed: AtomicUsize,
 }
 
@@ -94,7 +94,7 @@ impl Handle {
         self.0.number
     }
 
-    /// Whether messages of this type go over this link.
+    /// Checks whether messages of this type may be sent over this link.
     pub(in crate::link) fn may_send(
         &self,
         name: &'static str,
@@ -112,7 +112,7 @@ impl Handle {
         Ok(())
     }
 
-    /// The peer, for logs and errors.
+    /// Returns the peer's role and id, for logs and errors.
     pub(in crate::link) fn describe_peer(&self) -> String {
         self.peer().to_string()
     }
@@ -127,7 +127,7 @@ impl Handle {
     pub(in crate::link) async fn event(&self, message: &EncodedMessage) -> Result<(), EventError> {
         self.fits(message).map_err(SendError::from)?;
         let queued = match self.try_send(message, self.message_class()) {
-            // In a box, because it is rare, and callers would find room for it in each of theirs.
+            // Boxed, because it is rare: the future of every caller would reserve room for it.
             Err(SendRefused::Full) => Box::pin(self.event_in_turn(message)).await,
             queued => queued,
         };
@@ -136,23 +136,27 @@ impl Handle {
 
     async fn event_in_turn(&self, message: &EncodedMessage) -> Result<(), SendRefused> {
         let room = self.0.send_state.permits(BudgetKind::Room, message.bytes()).await?;
+        // From here on `send` gives it back.
         room.spend();
         self.with(|state, wake| state.send(message, self.message_class(), wake).map(drop))
     }
 
-    /// Queues an event that is handed on, behind those that wait for room already. Waits for nothing.
+    /// Queues an event that is handed on, behind all that already wait for room. Does not wait.
     pub(in crate::link) fn hand_on(&self, message: &EncodedMessage) {
         let most = self.config().outbox;
         let full = self.with(|state, wake| {
             let Err(SendRefused::Full) = state.try_send(message, HANDED_ON, wake) else {
                 return false;
             };
+            // A handler must not wait here: the link that the event came from would fill its inbox
+            // and end, for a fault of the target. So the event waits, and the target ends instead.
             let full = state.room.frame_bytes() + message.bytes() > most;
             if !full {
                 state.room.join_frame(message.clone());
             }
             full
         });
+        // Outside of `with`, because `ask_close` takes the lock itself.
         if full {
             let reason = "The outbox is full: events come faster than they are read";
             self.ask_close(Closed::local(CloseCode::POLICY, reason));
@@ -168,15 +172,15 @@ impl Handle {
         self.with(|state, wake| state.try_send(message, class, wake))
     }
 
-    /// Queues the response that `write` makes, when there is room for it: at once, or else in turn,
-    /// so that of all answers that wait no more than one is written as JSON.
+    /// Queues the response that `write` makes, at once or when there is room for it. Of all answers
+    /// that wait, only one is written as JSON at a time.
     pub(in crate::link) async fn answer(
         &self,
         name: &str,
         to: u64,
         write: impl Fn() -> Result<EncodedMessage, EncodeError>,
     ) {
-        // While the turn is free there is most likely room.
+        // While no answer waits there is most likely room, and `write` is not called in vain.
         if self.with(|state, _| state.turn.has(1)) {
             let Some(message) = self.sendable(name, to, write()) else { return };
             let Err(SendRefused::Full) = self.try_send(&message, SendClass::Answer) else { return };
@@ -186,7 +190,7 @@ impl Handle {
         }
     }
 
-    /// Queues a response, when there is room for it. A link that ends meanwhile needs none.
+    /// Queues a response when there is room for it. If the link ends meanwhile, none is sent.
     pub(in crate::link) async fn respond(
         &self,
         name: &str,
@@ -201,7 +205,7 @@ impl Handle {
         }
     }
 
-    /// The response, or an error that says why it cannot be sent.
+    /// Returns the response, or an error response that tells why it cannot be sent.
     fn sendable(
         &self,
         name: &str,
@@ -223,7 +227,7 @@ impl Handle {
         if bytes > most { Err(EncodeError::TooLong { bytes, limit, most }) } else { Ok(()) }
     }
 
-    /// What a request or an event is, at this moment.
+    /// Returns the class of a request or an event that is sent now.
     pub(super) fn message_class(&self) -> SendClass {
         SendClass::Message { needed: self.answers_owed() > 0 }
     }
@@ -245,39 +249,42 @@ impl Handle {
         if class == SendClass::Prepare {
             state.prepare = Some(seq);
         }
-        // Its timer is to be set.
+        // The task has to set its timer anew.
         wake.driver |= state.deadlines.add(limit.deadline);
+        // Still under the lock: the entry is there before the frame can be written, and the end of
+        // the link either refuses this request or finds the entry.
         Ok((seq, self.0.pending.insert(seq, limit)))
     }
 
-    /// How many requests of this side wait for an answer.
+    /// Returns the number of requests of this side that wait for an answer.
     pub(in crate::link) fn pending(&self) -> usize {
         self.0.pending.len()
     }
 }
 
-/// What the link's task does with the stream.
+/// What is under way.
 impl Handle {
     pub(in crate::link) fn resume_info(&self) -> Option<ResumeInfo> {
         self.with(|state, _| state.resume_info.clone())
     }
 
-    /// How many frames are held for the peer.
+    /// Returns the number of frames that are held for the peer.
     pub(in crate::link) fn held(&self) -> usize {
         self.with(|state, _| state.session.held())
     }
 
-    /// How many requests of the peer are being handled.
+    /// Returns the number of the peer's requests that are being handled.
     pub(super) fn answers_owed(&self) -> usize {
         self.0.answers_owed.load(Ordering::SeqCst)
     }
 
     fn is_drained(&self, state: &SendState) -> bool {
+        // The question of this side is answered only after that, so it does not count.
         let prepare = state.prepare.is_some_and(|seq| self.0.pending.contains(seq));
         self.0.pending.len() == usize::from(prepare) && self.answers_owed() == 0
     }
 
-    /// Wakes those in [`drained`](Self::drained) if what they wait for has come about.
+    /// Wakes the tasks in [`drained`](Self::drained) if no request is under way any more.
     pub(super) fn wake_drained(&self, state: &mut SendState, wake: &mut Wake) {
         if !state.drains.is_empty() && self.is_drained(state) {
             wake.tasks.append(&mut state.drains);
@@ -300,19 +307,20 @@ impl Handle {
     }
 
     /// One side prepares to disconnect: from now on only what is needed for answers is sent, and
-    /// only answers when this side has said that it is `ready`.
+    /// only answers once this side has told the peer that it is `ready`.
     pub(in crate::link) fn drain(&self, ready: bool, by_peer: bool) {
         self.with(|state, _| state.phase.drain(ready, by_peer));
     }
 
     /// Waits until no request waits for an answer, in either direction, `prepare_disconnect` apart,
-    /// or the link has ended. While messages are admitted that is a passing state.
+    /// or the link has ended. While new messages are admitted, that state may not last.
     pub(in crate::link) async fn drained(&self) {
         std::future::poll_fn(|cx: &mut Context<'_>| {
             self.with(|state, _| {
                 if self.is_drained(state) || matches!(state.phase, Phase::Ended(_)) {
                     return Poll::Ready(());
                 }
+                // Under the lock of the check, so that no wake is lost in between.
                 state.drains.push(cx.waker().clone());
                 Poll::Pending
             })

@@ -1,7 +1,8 @@
 //! The sending half of a link, behind a cheap handle.
 //!
-//! Whatever is sent goes through [`stream`], under its lock: budgets, number, place in the queue and
-//! the wait for an answer are one step. The link's task takes the frames out by the [`outlet`].
+//! Everything that is sent goes through [`send_state`], under its lock: budgets, number, place in
+//! the queue and the wait for an answer are one step. The link's task takes frames from the
+//! [`outlet`].
 
 mod budget;
 mod handle;

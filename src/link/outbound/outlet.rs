@@ -34,13 +34,12 @@ impl Deref for Outlet {
 /// What the link's task has to write next.
 #[derive(Debug)]
 pub(in crate::link) enum NextWrite<const N: usize> {
-    /// The next frames, as many as there are or `N`; it has to be said when they are
-    /// [written](Outlet::wrote).
+    /// The next frames, at most `N`. The task calls [`wrote`](Outlet::wrote) when they are written.
     Frames([Option<Text>; N]),
-    /// The close frame, and nothing behind it; it has to be said when it is
-    /// [written](Outlet::sent_close_frame).
+    /// The close frame, and nothing behind it. The task calls
+    /// [`sent_close_frame`](Outlet::sent_close_frame) when it is written.
     Close(CloseCode, Reason),
-    /// Nothing; this side wants to close.
+    /// Nothing, because this side wants to close.
     Asked,
     Nothing,
 }
@@ -50,12 +49,12 @@ impl Outlet {
         Self(handle)
     }
 
-    /// For handlers, and for whoever else holds the link.
+    /// Returns the handle, for handlers and other holders of the link.
     pub(in crate::link) fn handle(&self) -> &Handle {
         &self.0
     }
 
-    /// Who waits for the answer to `seq`, and does so no longer.
+    /// Ends the wait for the answer to `seq`. Returns the sender that has to tell the caller.
     pub(in crate::link) fn take_pending(
         &self,
         seq: u64,
@@ -63,23 +62,25 @@ impl Outlet {
         self.0.0.pending.take(seq)
     }
 
-    /// When [`expire`](Self::expire) has to be called next.
+    /// Returns when [`expire`](Self::expire) has to be called next.
     pub(in crate::link) fn next_deadline(&self) -> Option<Instant> {
         self.0.with(|state, _| state.deadlines.next())
     }
 
     /// Ends every wait whose time is over.
     pub(in crate::link) fn expire(&self, now: Instant) {
-        // A request that comes meanwhile is either seen below or makes itself known here.
+        // The scan runs without the lock, because it visits every request. One that comes meanwhile
+        // is either seen by it or adds its own time limit.
         self.0.with(|state, _| state.deadlines.begin_look());
         let next = self.0.0.pending.expire(now);
         let waiting = self.pending();
         self.0.with(|state, _| state.deadlines.end_look(now, next, waiting));
     }
 
-    /// The next for the socket.
+    /// Returns what to write next.
     pub(in crate::link) fn next<const N: usize>(&self) -> NextWrite<N> {
         self.0.with(|state, _| {
+            // Before the frames: the task has to queue the `close` message behind them first.
             if state.phase.asked().is_some() {
                 return NextWrite::Asked;
             }
@@ -95,7 +96,7 @@ impl Outlet {
         })
     }
 
-    /// The close frame is with the socket: nothing follows it.
+    /// Notes that the socket has the close frame: nothing follows it.
     pub(in crate::link) fn sent_close_frame(&self) {
         self.0.with(|state, _| {
             if let Phase::Closing(_, close_frame) = &mut state.phase {
@@ -104,12 +105,12 @@ impl Outlet {
         });
     }
 
-    /// So many of the next frames are with the socket; in plain their room is free again.
+    /// Notes that the socket has the next `frames`; in plain their room is free again.
     pub(in crate::link) fn wrote(&self, frames: usize) {
         self.0.with(|state, wake| {
             let room = state.session.wrote(frames);
             state.give(BudgetKind::Room, room, wake);
-            // It looks again by itself.
+            // The task, which calls this, looks for frames again anyway.
             wake.frames = false;
         });
     }
@@ -119,18 +120,18 @@ impl Outlet {
         self.0.with(|state, _| state.session.is_idle())
     }
 
-    /// What shows the peer that this side lives.
+    /// Returns the message that shows the peer that this side is alive.
     pub(in crate::link) fn sign_of_life(&self, receiving: &mut Receiving) -> Outgoing {
         if !self.dialect().resumes() {
             return Outgoing::Ping;
         }
         let heartbeat = HeartbeatMessage { seq: receiving.acknowledge() };
-        // Without a text for it, a ping shows life as well, and the next heartbeat acknowledges.
+        // If it cannot be written, a ping shows life too, and the next heartbeat acknowledges.
         let text = EncodedMessage::protocol(HeartbeatMessage::TYPE, &heartbeat).ok();
         text.and_then(|message| message.to_frame(None).ok()).map_or(Outgoing::Ping, Outgoing::Text)
     }
 
-    /// The peer has all frames up to `seq`.
+    /// Drops the frames up to `seq`, which the peer has.
     pub(in crate::link) fn acknowledged(&self, seq: Option<u64>) -> Result<(), AckError> {
         self.0.with(|state, wake| {
             let room = state.session.acknowledged(seq)?;
@@ -139,8 +140,8 @@ impl Outlet {
         })
     }
 
-    /// The session goes on over a new socket, and the peer has all frames up to `seq`. Says how
-    /// many frames go out again.
+    /// Resumes the session over a new socket; the peer has all frames up to `seq`. Returns how many
+    /// frames are sent again.
     pub(in crate::link) fn resumed(
         &self,
         seq: Option<u64>,
@@ -154,17 +155,17 @@ impl Outlet {
         })
     }
 
-    /// Lets go of memory that is only of use to a link that has much to say.
+    /// Releases memory that only a busy link needs.
     pub(in crate::link) fn shrink(&self) {
         self.0.with(|state, _| state.session.shrink());
     }
 
-    /// The task begins to read and handle, and will look for what is [next](Self::next).
+    /// Begins to read and handle: the task will look for what is [next](Self::next) by itself.
     pub(in crate::link) fn begin_look(&self) {
         self.0.0.send_state.set_looks(true);
     }
 
-    /// What it is woken for from here on is not seen by the look that follows.
+    /// The opposite: from here on the task has to be woken for new frames.
     pub(in crate::link) fn end_look(&self) {
         self.0.0.send_state.set_looks(false);
     }
@@ -175,13 +176,13 @@ impl Outlet {
     }
 
     pub(in crate::link) fn set_answers_owed(&self, requests: usize) {
-        // Most often it is what it was.
+        // Most often it is unchanged, and the store costs more than the load.
         if self.answers_owed() != requests {
             self.0.0.answers_owed.store(requests, Ordering::SeqCst);
         }
     }
 
-    /// The link's task has worked: what those in [`drained`](Self::drained) wait for may have come about.
+    /// Wakes the tasks in [`drained`](Handle::drained) if no request is under way any more.
     pub(in crate::link) fn check_drained(&self) {
         self.0.with(|state, wake| self.0.wake_drained(state, wake));
     }
@@ -198,24 +199,24 @@ impl Outlet {
         self.0.0.link_state.send_replace(state);
     }
 
-    /// What this side has asked for.
+    /// Returns the close that this side has asked for.
     pub(in crate::link) fn close_asked(&self) -> Option<Closed> {
         self.0.with(|state, _| state.phase.asked().cloned())
     }
 
-    /// Whether the peer has said that whatever close comes is meant.
+    /// Whether the peer has announced its close: one that comes now is intended.
     pub(in crate::link) fn is_meant(&self) -> bool {
         self.0.with(|state, _| state.phase.is_meant())
     }
 
-    /// Nothing new is sent from here on: what is queued, the `close` message and the close frame
-    /// with `code`.
+    /// Begins to close: only what is queued, the `close` message and the close frame with `code`
+    /// are sent from here on.
     pub(in crate::link) fn begin_close(&self, closed: &Closed, code: CloseCode) {
         let close_frame = CloseFrame::Due(code, closed.reason.clone());
         self.0.with(|state, wake| state.begin_close(closed, close_frame, wake));
     }
 
-    /// The end: everybody who waits is told, once.
+    /// Ends the link: every waiting caller is told, once.
     pub(in crate::link) fn end(&self, closed: Closed) {
         let ended = self.0.with(|state, wake| {
             if matches!(state.phase, Phase::Ended(_)) {
@@ -227,7 +228,7 @@ impl Outlet {
         if !ended {
             return;
         }
-        // Nothing is inserted any more: that happens under the lock, while the link may send.
+        // No request slips in between: `begin` inserts under the same lock, and is refused by now.
         self.0.0.pending.close(|seq| {
             let written = self.0.with(|state, _| state.session.was_written(seq));
             self.0.lost(if written { Delivery::Unknown } else { Delivery::NotDelivered })

@@ -1,7 +1,7 @@
-//! The requests that wait for an answer. Nothing else knows where their senders are kept.
+//! The requests that wait for an answer. Only this module knows where their senders are kept.
 //!
-//! Five verbs: insert, take, expire, forget, close. Each entry leaves through exactly one of the
-//! last four.
+//! Five operations: insert, take, expire, forget, close. Each entry leaves through exactly one of
+//! the last four.
 
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::OnceLock;
@@ -14,21 +14,23 @@ use tokio::time::Instant;
 use crate::error::RequestError;
 use crate::wire::Answer;
 
-/// Shards per link. A link is one socket: more than two threads rarely meet here, and the default
-/// takes up to 32 KiB per link on a large machine.
+/// Shards of the map of one link.
+// A link has one socket, so more than two threads rarely meet here; and the default number takes up
+// to 32 KiB per link on a large machine.
 const SHARDS: usize = 2;
 
-/// Small, because every waiting request takes its room.
+/// What a waiting request is told.
+// The error is boxed, because every waiting request reserves room for one of these.
 pub(in crate::link) type ResponseResult = Result<Answer, Box<RequestError>>;
 
-/// Somebody who waits, and until when.
+/// A request that waits, and its time limit.
 #[derive(Debug)]
 struct PendingRequest {
     sender: oneshot::Sender<ResponseResult>,
     limit: Limit,
 }
 
-/// How long a request waits, and when that is over; never where the clock cannot hold it.
+/// How long a request waits, and when that is over: never if `Instant` cannot represent it.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::link) struct Limit {
     pub(super) after: Duration,
@@ -36,7 +38,7 @@ pub(in crate::link) struct Limit {
 }
 
 impl Limit {
-    /// From now on so long.
+    /// Returns a time limit that begins now.
     pub(super) fn new(after: Duration) -> Self {
         Self { after, deadline: Instant::now().checked_add(after) }
     }
@@ -44,7 +46,8 @@ impl Limit {
 
 type Map = DashMap<u64, PendingRequest, BuildHasherDefault<SeqHasher>>;
 
-/// Spreads sequence numbers over the map. They are this side's own, so nobody can choose them.
+/// Spreads sequence numbers over the map.
+// This side assigns them, so a peer cannot choose numbers that collide.
 #[derive(Debug, Default)]
 struct SeqHasher(u64);
 
@@ -56,7 +59,7 @@ impl Hasher for SeqHasher {
     }
 
     fn write_u64(&mut self, number: u64) {
-        // 2⁶⁴ divided by the golden ratio.
+        // 2⁶⁴ divided by the golden ratio puts consecutive numbers far apart.
         self.0 = (self.0 ^ number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     }
 
@@ -68,13 +71,13 @@ impl Hasher for SeqHasher {
 /// The waiting requests of one link, by the number of their frame.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
-    // Made at the first request: many links never ask anything.
+    // Made at the first request: many links never send one.
     map: OnceLock<Map>,
 }
 
 impl Pending {
-    /// Starts to wait for the answer to the frame numbered `seq`, before that can be written. Who
-    /// gives up the wait has to [`forget`](Self::forget) it.
+    /// Starts to wait for the answer to the frame numbered `seq`, before that can be written. A
+    /// caller that gives up the wait has to [`forget`](Self::forget) it.
     pub(super) fn insert(&self, seq: u64, limit: Limit) -> oneshot::Receiver<ResponseResult> {
         let (sender, answer) = oneshot::channel();
         let map =
@@ -83,18 +86,19 @@ impl Pending {
         answer
     }
 
-    /// Ends the wait for `seq`; whoever waits is to be told by the sender.
+    /// Ends the wait for `seq`. Returns the sender that has to tell the caller.
     pub(super) fn take(&self, seq: u64) -> Option<oneshot::Sender<ResponseResult>> {
         self.map.get()?.remove(&seq).map(|(_, entry)| entry.sender)
     }
 
-    /// Ends the wait for `seq`, without a word.
+    /// Ends the wait for `seq` without telling the caller.
     pub(super) fn forget(&self, seq: u64) {
         drop(self.take(seq));
     }
 
-    /// Ends every wait whose time is over. Says when the next one is.
+    /// Ends every wait whose time is over. Returns the earliest time limit of the others.
     pub(super) fn expire(&self, now: Instant) -> Option<Instant> {
+        // Collected first: `end` locks the shard that the iteration holds.
         let (mut over, mut next) = (Vec::new(), None::<Instant>);
         for entry in self.map.get()? {
             match entry.limit.deadline {
@@ -112,13 +116,15 @@ impl Pending {
     /// Ends every wait. Nothing may be inserted any more.
     pub(super) fn close(&self, mut error: impl FnMut(u64) -> RequestError) {
         let Some(map) = self.map.get() else { return };
+        // Collected first, so that no shard is locked while `error` takes the lock of the send
+        // state: `insert` locks a shard under that one.
         let waiting: Vec<u64> = map.iter().map(|entry| *entry.key()).collect();
         for seq in waiting {
             self.end(seq, error(seq));
         }
     }
 
-    /// How many requests wait.
+    /// Returns the number of requests that wait.
     pub(super) fn len(&self) -> usize {
         self.map.get().map_or(0, DashMap::len)
     }
@@ -130,7 +136,7 @@ impl Pending {
 
     fn end(&self, seq: u64, error: RequestError) {
         if let Some(sender) = self.take(seq) {
-            // Who has gone meanwhile needs no word.
+            // The caller may have gone in the meantime.
             let _ = sender.send(Err(Box::new(error)));
         }
     }

@@ -2,13 +2,13 @@
 
 use crate::close::{CloseCode, Closed, Reason};
 
-/// How near its end a link is. It only ever goes down this list.
+/// How near its end a link is. It only ever moves forward:
 ///
 /// ```text
 /// Open ─► Draining ─► Closing: Asked ─► Due ─► Sent ─► Ended
 /// ```
 ///
-/// Any of them may be left out; a link that is lost goes to `Ended` at once.
+/// Any of them may be skipped; a link that is lost goes to `Ended` at once.
 #[derive(Debug)]
 pub(super) enum Phase {
     Open,
@@ -16,7 +16,7 @@ pub(super) enum Phase {
     Draining {
         /// This side has told the peer that it is ready.
         ready: bool,
-        /// The peer has asked for it: whatever close comes now is meant.
+        /// The peer has asked for it: a close that comes now is intended.
         by_peer: bool,
     },
     /// The link closes, for this reason.
@@ -27,11 +27,11 @@ pub(super) enum Phase {
 /// How far this side is with closing.
 #[derive(Debug)]
 pub(super) enum CloseFrame {
-    /// Somebody has asked for it; what may be sent until the link's task begins with it.
+    /// A close was asked for; what may be sent until the link's task begins to close.
     Asked(Admits),
     /// The close frame goes out behind everything that is queued.
     Due(CloseCode, Reason),
-    /// Nothing more is to be sent.
+    /// The close frame is sent, and nothing follows it.
     Sent,
 }
 
@@ -45,7 +45,7 @@ pub(super) enum Admits {
     Nothing,
 }
 
-/// What a frame is to the end of its link.
+/// What a frame is, to decide whether it may be sent while its link ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::link) enum SendClass {
     /// A request or an event; `needed` when the peer waits for an answer that it may be part of.
@@ -64,6 +64,7 @@ impl Phase {
         match class {
             SendClass::Message { needed: true } => admits <= Admits::WhatIsNeeded,
             SendClass::Message { needed: false } => admits == Admits::Everything,
+            // Both sides may prepare at once: one that is ready may still ask the other.
             SendClass::Answer | SendClass::Prepare => admits <= Admits::Answers,
         }
     }
@@ -78,14 +79,16 @@ impl Phase {
         }
     }
 
-    /// One side prepares to disconnect; `ready` when this side has told so.
+    /// One side prepares to disconnect; `ready` when this side has told the peer that it is.
     pub(super) fn drain(&mut self, ready: bool, by_peer: bool) {
         match self {
+            // At once: a moment without requests might never come on a busy link.
             Self::Open => *self = Self::Draining { ready, by_peer },
             Self::Draining { ready: r, by_peer: p } => {
                 *r |= ready;
                 *p |= by_peer;
             }
+            // The task has not begun to close, so the graceful end still restricts what is sent.
             Self::Closing(_, CloseFrame::Asked(admits)) => {
                 let most = if ready { Admits::Answers } else { Admits::WhatIsNeeded };
                 *admits = (*admits).max(most);
@@ -94,7 +97,7 @@ impl Phase {
         }
     }
 
-    /// This side wants to close. Only the first call counts; says whether this is it.
+    /// Asks to close. Only the first call counts; returns whether this is it.
     pub(super) fn ask(&mut self, closed: Closed) -> bool {
         let first = matches!(self, Self::Open | Self::Draining { .. });
         if first {
@@ -103,7 +106,7 @@ impl Phase {
         first
     }
 
-    /// What this side has asked for, for as long as the link's task has not begun with it.
+    /// Returns the close that was asked for, until the link's task begins with it.
     pub(super) fn asked(&self) -> Option<&Closed> {
         match self {
             Self::Closing(closed, CloseFrame::Asked(_)) => Some(closed),
@@ -111,12 +114,12 @@ impl Phase {
         }
     }
 
-    /// Whether the peer has said that whatever close comes is meant.
+    /// Whether the peer has announced its close: one that comes now is intended.
     pub(super) fn is_meant(&self) -> bool {
         matches!(self, Self::Draining { by_peer: true, .. })
     }
 
-    /// Why the link closes or has closed.
+    /// Returns why the link closes or has closed.
     pub(super) fn why(&self) -> Option<&Closed> {
         match self {
             Self::Open | Self::Draining { .. } => None,
@@ -158,7 +161,7 @@ mod tests {
         assert!(matches!(phase, Phase::Closing(_, CloseFrame::Sent)));
     }
 
-    /// A graceful end that is begun after somebody has asked for a plain one is kept to.
+    /// A graceful end that begins after a plain close was asked for still counts.
     #[test]
     fn who_asked_to_close_may_still_drain() {
         let mut phase = Phase::Open;

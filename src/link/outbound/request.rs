@@ -21,10 +21,9 @@ use crate::error::{DecodeError, Delivery, RemoteError, RequestError, SendError};
 use crate::message::Empty;
 use crate::wire::{EncodedMessage, PREPARE_DISCONNECT, Unread, without_seq};
 
-/// A request and its answer, read as `T`.
-///
-/// Not an `async` block: that would be ten times as large, and each caller of a large fleet finds
-/// all of it in memory that it has not seen for a while.
+/// A request and its answer, decoded as `T`.
+// Not an `async` block: that would be ten times as large, and with many links all of it would have
+// left the processor's cache when the answer comes.
 pub(in crate::link) struct RequestFuture<T> {
     state: RequestState,
     read: fn(&str) -> Result<T, DecodeError>,
@@ -34,7 +33,7 @@ pub(in crate::link) struct RequestFuture<T> {
 enum RequestState {
     /// It has not been polled.
     Unsent(Handle, Result<EncodedMessage, Box<SendError>>, Option<Duration>),
-    /// Others come first.
+    /// It waits for a slot or for room.
     InTurn(BoxFuture<'static, Result<ResponseFuture, RequestError>>),
     Sent(ResponseFuture),
     #[default]
@@ -80,6 +79,7 @@ impl<T> Future for RequestFuture<T> {
                 }
                 RequestState::InTurn(turn) => {
                     let sent = ready!(turn.poll_unpin(cx));
+                    // Before `?` returns: a future that has ended must not be polled again.
                     *state = RequestState::Done;
                     *state = RequestState::Sent(sent?);
                 }
@@ -89,6 +89,8 @@ impl<T> Future for RequestFuture<T> {
                     let read = answer.and_then(|answer| {
                         answer.read(*read).map_err(|unread| response.unread(unread))
                     });
+                    // Gives the slot back now: the caller may ask again before it drops this
+                    // future.
                     *state = RequestState::Done;
                     return Poll::Ready(read);
                 }
@@ -98,14 +100,14 @@ impl<T> Future for RequestFuture<T> {
     }
 }
 
-/// The wait for the answer to a request that is queued. A caller that goes away takes it along.
+/// The wait for the answer to a queued request. Dropping it ends the wait.
 pub(in crate::link) struct ResponseFuture {
     handle: Handle,
     seq: u64,
     answer: oneshot::Receiver<ResponseResult>,
     /// Whether it holds one of the slots for requests.
     slot: bool,
-    /// Somebody else has ended it.
+    /// The wait was ended elsewhere, by an answer or an error.
     over: bool,
 }
 
@@ -113,16 +115,17 @@ pub(in crate::link) struct ResponseFuture {
 type Sent = (u64, oneshot::Receiver<ResponseResult>);
 
 impl ResponseFuture {
-    /// `slot` says whether the request has taken one of the slots for requests.
+    /// `slot` tells whether the request has taken one of the slots for requests.
     fn new(handle: Handle, (seq, answer): Sent, slot: bool) -> Self {
         Self { handle, seq, answer, slot, over: false }
     }
 
-    /// What an answer is that is not as expected. One that is no frame ends the link.
+    /// Returns the error for an answer that is not as expected. One that is no frame ends the link.
     fn unread(&self, unread: Unread) -> RequestError {
         match unread {
             Unread::Error(error) => RequestError::Remote(RemoteError::new(&error)),
             Unread::Decode(error) => RequestError::Decode(error),
+            // Its number was accepted before its data was read, so only the end is left.
             Unread::NoFrame(fault, error) => {
                 self.handle.ask_close(Closed::malformed(&fault));
                 RequestError::Decode(error)
@@ -137,7 +140,7 @@ impl Future for ResponseFuture {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<ResponseResult> {
         let outcome = ready!(self.answer.poll_unpin(cx));
         self.over = outcome.is_ok();
-        // Without a word: the link's task was dropped in the middle, with its runtime.
+        // Dropped without a result: the link's task was dropped half-way, with its runtime.
         Poll::Ready(outcome.unwrap_or_else(|_| Err(Box::new(self.handle.lost(Delivery::Unknown)))))
     }
 }
@@ -145,6 +148,7 @@ impl Future for ResponseFuture {
 impl Drop for ResponseFuture {
     fn drop(&mut self) {
         let Self { handle, seq, slot, over, .. } = self;
+        // The entry before the slot: `wake_drained` counts the entries.
         if !*over {
             handle.0.pending.forget(*seq);
         }
@@ -157,7 +161,7 @@ impl Drop for ResponseFuture {
     }
 }
 
-/// Sends a request, now if it can be.
+/// Sends a request, at once if there is room.
 fn start(
     handle: Handle,
     message: EncodedMessage,
@@ -167,6 +171,7 @@ fn start(
     let limit = Limit::new(timeout.unwrap_or(handle.config().request_timeout));
     match try_request(&handle, &message, limit) {
         Ok(sent) => Ok(RequestState::Sent(ResponseFuture::new(handle, sent, true))),
+        // Boxed, because it is rare: every `RequestFuture` would reserve room for it.
         Err(SendRefused::Full) => {
             Ok(RequestState::InTurn(request_in_turn(handle, message, limit).boxed()))
         }
@@ -181,6 +186,7 @@ fn try_request(
 ) -> Result<Sent, SendRefused> {
     let class = handle.message_class();
     handle.with(|state, wake| {
+        // Before the budgets: a request that is refused anyway must not wait for room.
         state.may_send(class)?;
         if !state.slots.try_take(1) {
             return Err(SendRefused::Full);
@@ -190,6 +196,7 @@ fn try_request(
             return Err(SendRefused::Full);
         }
         let sent = handle.begin(state, message, class, limit, wake);
+        // Only the slot: `begin` has given the room back.
         if sent.is_err() {
             state.give(BudgetKind::Slots, 1, wake);
         }
@@ -197,7 +204,7 @@ fn try_request(
     })
 }
 
-/// Waits for a slot and for room, in turn with whoever waits already.
+/// Waits for a slot and for room, behind all that already wait, and sends a request.
 async fn request_in_turn(
     handle: Handle,
     message: EncodedMessage,
@@ -211,9 +218,11 @@ async fn request_in_turn(
             let room =
                 state.permits(BudgetKind::Room, message.bytes()).await.map_err(undelivered)?;
             room.spend();
+            // Not before the wait: the peer's requests may have been answered in the meantime.
             let class = handle.message_class();
             let sent = state.with(|state, wake| handle.begin(state, &message, class, limit, wake));
             let sent = sent.map_err(undelivered)?;
+            // From here on the `ResponseFuture` gives it back.
             slot.spend();
             Ok(sent)
         };
@@ -227,15 +236,18 @@ async fn request_in_turn(
     Ok(ResponseFuture::new(handle, sent, true))
 }
 
-/// Asks the peer to finish, and lets nothing but what the answer waits for follow the question.
-/// Waits for the answer; an error counts as one.
+/// Asks the peer to finish, and waits for its answer; an error counts as one. Only what the answer
+/// waits for may be sent behind the question.
 pub(in crate::link) async fn prepare_disconnect(handle: &Handle, question: &EncodedMessage) {
     let state = &handle.0.send_state;
     let Ok(room) = state.permits(BudgetKind::Room, question.bytes()).await else { return };
     room.spend();
+    // The caller limits the time. No slot is taken: the requests that hold all of them are what
+    // this one waits for.
     let limit = Limit::new(Duration::MAX);
     let sent = state.with(|state, wake| {
         let sent = handle.begin(state, question, SendClass::Prepare, limit, wake);
+        // Under the same lock, so that no message slips in behind the question.
         state.phase.drain(false, false);
         sent
     });
@@ -244,14 +256,15 @@ pub(in crate::link) async fn prepare_disconnect(handle: &Handle, question: &Enco
     }
 }
 
-/// The answer to the peer's question numbered `seq`, when this side has finished or the time for
-/// that is over. Nothing but answers follows it.
+/// Answers the peer's `prepare_disconnect_request` numbered `seq`, when this side has finished or
+/// the time for that is over. Only answers follow it.
 pub(in crate::link) async fn agree_to_disconnect(handle: Handle, seq: u64) {
     let limit = handle.config().disconnect_timeout;
     if timeout(limit, handle.drained()).await.is_err() {
         let peer = handle.describe_peer();
         tracing::warn!(%peer, ?limit, "not drained in time for the peer");
     }
+    // Before the answer is queued, so that no request follows it.
     handle.drain(true, true);
     let answer = EncodedMessage::response(PREPARE_DISCONNECT, seq, &Empty {});
     handle.respond(PREPARE_DISCONNECT, seq, answer).await;

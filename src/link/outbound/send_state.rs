@@ -1,4 +1,4 @@
-//! All that is changed together when something is sent, under one lock.
+//! Everything that changes together when something is sent, under one lock.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -24,29 +24,29 @@ pub(super) struct SendState {
     pub(super) slots: Budget,
     /// One permit for each byte that may still be queued.
     pub(super) room: Budget,
-    /// One permit, for the one answer that may be written as JSON and wait for room: handlers that
-    /// are done would otherwise hold all of theirs.
+    /// One permit, for the one answer that may be encoded and wait for room.
+    // Otherwise a peer that does not read would cost an encoded answer for each finished handler.
     pub(super) turn: Budget,
     pub(super) phase: Phase,
-    /// How the link outlives its socket; `None` where it does not.
+    /// How the link outlives its socket; `None` if it does not.
     pub(super) resume_info: Option<ResumeInfo>,
     /// The number of this side's `prepare_disconnect_request`.
     pub(super) prepare: Option<u64>,
-    /// The tasks that wait until nothing is under way.
+    /// The tasks that wait until no request is under way.
     pub(super) drains: Vec<Waker>,
     pub(super) deadlines: Deadlines,
     pub(super) ignored: Ignored,
 }
 
-/// When the requests that wait have to be looked at.
+/// When the waiting requests have to be scanned for expired time limits.
 #[derive(Debug)]
 pub(super) struct Deadlines {
-    /// The earliest time limit, or one before it whose request has ended in the meantime.
+    /// The earliest time limit, or an earlier one whose request has ended in the meantime.
     earliest: Option<Instant>,
-    /// A look takes its time for each request that waits, so it comes at most once in as many
-    /// microseconds as there are. That bounds its cost to a few hundredths of a core, and no time
-    /// limit is that late where it would be noticed: with the usual 1,024 in flight, a millisecond,
-    /// which is what timers are exact to anyway.
+    /// The earliest time of the next scan.
+    // A scan visits each waiting request, so at most one starts in as many microseconds as there
+    // are. That bounds its cost to a few hundredths of a core. With the usual 1,024 in flight a
+    // time limit is late by a millisecond, and timers are no more exact than that anyway.
     rested: Instant,
 }
 
@@ -55,12 +55,12 @@ impl Deadlines {
         Self { earliest: None, rested: Instant::now() }
     }
 
-    /// When to look next.
+    /// Returns when to scan next.
     pub(super) fn next(&self) -> Option<Instant> {
         self.earliest.map(|earliest| earliest.max(self.rested))
     }
 
-    /// A request waits until then. Says whether that is before all others.
+    /// Adds the time limit of a request. Returns whether it is before all others.
     pub(super) fn add(&mut self, deadline: Option<Instant>) -> bool {
         let Some(deadline) = deadline else { return false };
         let first = self.earliest.is_none_or(|earliest| deadline < earliest);
@@ -70,13 +70,15 @@ impl Deadlines {
         first
     }
 
-    /// All are being looked at.
+    /// Begins a scan.
     pub(super) fn begin_look(&mut self) {
+        // Cleared before the scan: a request that it misses sets this again.
         self.earliest = None;
     }
 
-    /// All were looked at: `next` is the earliest, and so many wait.
+    /// Ends a scan of `waiting` requests, of which `next` is the earliest time limit.
     pub(super) fn end_look(&mut self, now: Instant, next: Option<Instant>, waiting: usize) {
+        // Not assigned: a request that came during the scan may end earlier.
         self.add(next);
         let rest = std::time::Duration::from_micros(waiting as u64);
         self.rested = now.checked_add(rest).unwrap_or(now);
@@ -88,14 +90,14 @@ impl Deadlines {
 pub(in crate::link) enum SendRefused {
     /// The link is closing or has ended.
     Closed,
-    /// There is no room now, or others wait for it.
+    /// There is no room now, or others already wait for it.
     Full,
 }
 
-/// What a frame is that is handed on from another link.
+/// The class of a frame that is handed on from another link.
 pub(super) const HANDED_ON: SendClass = SendClass::Message { needed: false };
 
-/// Which permits.
+/// Names one of the budgets.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum BudgetKind {
     Slots,
@@ -103,14 +105,14 @@ pub(super) enum BudgetKind {
     Turn,
 }
 
-/// What is to be done when the lock has been let go.
+/// What to wake when the lock has been released.
 #[derive(Debug, Default)]
 #[must_use]
 pub(super) struct Wake {
     pub(super) tasks: Vec<Waker>,
-    /// The link's task: there are frames, and it is not looking for them.
+    /// The link's task, for new frames, unless it will look for them by itself.
     pub(super) frames: bool,
-    /// The link's task, whatever it does.
+    /// The link's task, in any case.
     pub(super) driver: bool,
 }
 
@@ -118,11 +120,11 @@ pub(super) struct Wake {
 #[derive(Debug)]
 pub(super) struct LockedSendState {
     state: Mutex<SendState>,
-    /// Wakes the link's task: there is something to write, or the link shall close.
+    /// Wakes the link's task, to write or to close.
     driver: AtomicWaker,
-    /// The link's task reads and handles, and looks for frames before it rests. It need not be woken
-    /// for those of its own handlers: each such wake would be another poll, 20 % of a round trip
-    /// on the multi-thread runtime. Ordered by the lock: it is taken back before the look.
+    /// Whether the link's task will look for frames before it rests.
+    // It is not woken then for what its own handlers send: each wake would be another poll, 20 % of
+    // a round trip on the multi-thread runtime.
     looks: AtomicBool,
 }
 
@@ -132,21 +134,24 @@ impl LockedSendState {
         Self { state, driver, looks: AtomicBool::new(false) }
     }
 
-    /// Whether the link's task will look for frames before it rests.
+    /// Sets whether the link's task will look for frames before it rests.
     pub(super) fn set_looks(&self, looks: bool) {
+        // Relaxed, because the lock orders it: the task clears this before it takes the lock to
+        // look, so a sender that takes the lock after that look sees `false`.
         self.looks.store(looks, Ordering::Relaxed);
     }
 
-    /// Changes the stream, and wakes whoever that concerns when its lock has been let go.
+    /// Changes the state under its lock, then wakes the tasks that the change concerns.
     pub(super) fn with<T>(&self, change: impl FnOnce(&mut SendState, &mut Wake) -> T) -> T {
         let mut wake = Wake::default();
         let changed = {
-            // Nothing panics while the lock is held.
+            // Nothing panics while the lock is held, so a poisoned one is still good.
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             let changed = change(&mut state, &mut wake);
             wake.driver |= wake.frames && !self.looks.load(Ordering::Relaxed);
             changed
         };
+        // After the lock: a waker may run foreign code, which may send at once.
         wake.tasks.into_iter().for_each(Waker::wake);
         if wake.driver {
             self.driver.wake();
@@ -154,7 +159,7 @@ impl LockedSendState {
         changed
     }
 
-    /// For the link's task only.
+    /// Registers the link's task, the only one that may call this.
     pub(super) fn register(&self, waker: &Waker) {
         self.driver.register(waker);
     }
@@ -202,8 +207,8 @@ impl SendState {
         self.send(message, class, wake).map(drop)
     }
 
-    /// Numbers and queues a frame that has its room, which is given back when it is refused. Says its
-    /// number.
+    /// Numbers and queues a frame that has its room already, and gives the room back if the frame
+    /// is refused. Returns its number.
     pub(super) fn send(
         &mut self,
         message: &EncodedMessage,
@@ -227,10 +232,11 @@ impl SendState {
         let was_idle = self.session.is_idle();
         match self.session.send(message) {
             Ok(seq) => {
-                // Once for a burst: the link's task looks for frames until it finds none.
+                // Once for a burst: the task, once woken, looks for frames until it finds none.
                 wake.frames |= was_idle;
                 Ok(seq)
             }
+            // Without the frame the peer would miss a message, so the link cannot go on.
             Err(error) => {
                 let closed = Closed::local(CloseCode::INTERNAL, error.to_string());
                 wake.driver |= self.phase.ask(closed);
@@ -239,7 +245,7 @@ impl SendState {
         }
     }
 
-    /// Gives permits back, and hands out what has become free.
+    /// Gives permits back, and grants what has become free to the waiters.
     pub(super) fn give(&mut self, kind: BudgetKind, permits: usize, wake: &mut Wake) {
         let budget = self.budget(kind);
         budget.give(permits);
@@ -247,7 +253,8 @@ impl SendState {
             match granted {
                 Granted::Task(waker) => wake.tasks.push(waker),
                 Granted::Frame(frame) => {
-                    // One that may not be sent any more leaves its room to the next.
+                    // One that may not be sent any more leaves its room to the next. Not by `send`,
+                    // which would call this function again.
                     if self.number(&frame, HANDED_ON, wake).is_err() {
                         self.room.give(frame.bytes());
                     }
@@ -256,8 +263,8 @@ impl SendState {
         }
     }
 
-    /// Begins to close: behind what is queued goes the `close` message, where the dialect has one
-    /// and this side closes, and then the close frame.
+    /// Begins to close: if this side closes and the dialect has a `close` message, queues that
+    /// behind everything else; the close frame follows.
     pub(super) fn begin_close(
         &mut self,
         closed: &Closed,
@@ -270,14 +277,15 @@ impl SendState {
         {
             let close = Close { reason: closed.reason.as_str().to_owned() };
             if let Ok(message) = EncodedMessage::protocol(Close::TYPE, &close) {
-                // Without a number left for it, the close frame says the reason alone.
+                // Without room in the budget, because a full outbox must not keep the reason back.
+                // If no number is left, the close frame alone carries it.
                 let _ = self.session.send(&message);
             }
         }
         self.end_waits(Phase::Closing(closed.clone(), close_frame), wake);
     }
 
-    /// Nothing is sent from here on: whoever waits for room learns that there will be none.
+    /// Enters a phase in which nothing is sent any more, and ends the waits for permits.
     pub(super) fn end_waits(&mut self, phase: Phase, wake: &mut Wake) {
         self.phase = phase;
         for kind in [BudgetKind::Slots, BudgetKind::Room, BudgetKind::Turn] {
@@ -305,7 +313,7 @@ mod tests {
         assert_eq!(deadlines.next(), None);
         deadlines.end_look(start + Duration::from_millis(300), at(500), 2);
         assert_eq!(deadlines.next(), at(500));
-        // One that comes meanwhile has not been looked at.
+        // The scan has not seen a request that comes during it.
         deadlines.begin_look();
         assert!(deadlines.add(at(600)));
         deadlines.end_look(start + Duration::from_millis(500), at(900), 2);

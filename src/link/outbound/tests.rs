@@ -47,7 +47,7 @@ fn event(bytes: usize) -> EncodedMessage {
     message
 }
 
-/// Whatever the order of a request and the end: nobody waits for ever.
+/// Whatever the order of a request and the end, no caller waits for ever.
 #[test]
 fn a_request_beside_the_end_is_told() {
     const ROUNDS: usize = 5_000;
@@ -69,7 +69,7 @@ fn a_request_beside_the_end_is_told() {
             barrier.wait();
             let first = (&mut request).now_or_never();
             barrier.wait();
-            // Either it was not let in, or the end has told it.
+            // Either it was refused, or the end has told it.
             left += usize::from(first.is_none() && request.now_or_never().is_none());
         }
     });
@@ -77,7 +77,7 @@ fn a_request_beside_the_end_is_told() {
     assert!(rounds.iter().all(|handle| handle.pending() == 0));
 }
 
-/// Asks as soon as it is woken.
+/// Sends a request as soon as it is woken.
 struct AsksAgain {
     handle: Handle,
     woken: AtomicBool,
@@ -92,7 +92,7 @@ impl Wake for AsksAgain {
     }
 }
 
-/// Nothing is let in any more when the first learns of the end: it may ask anew at once.
+/// Nothing is admitted any more when the first caller learns of the end: it may ask again at once.
 #[tokio::test]
 async fn who_is_told_of_the_end_and_asks_again_is_told_again() {
     let outlet = outlet(|_| {});
@@ -121,7 +121,7 @@ async fn what_is_refused_in_turn_gives_its_room_back() {
     assert!(outlet.with(|state, _| state.room.try_take(1000)), "all of it is free again");
 }
 
-/// The same for what is handed on, for which nobody waits.
+/// The same for what is handed on, for which no task waits.
 #[tokio::test]
 async fn what_is_not_handed_on_any_more_gives_its_room_back() {
     let outlet = outlet(|config| config.outbox = 1000);
@@ -135,7 +135,7 @@ async fn what_is_not_handed_on_any_more_gives_its_room_back() {
     assert!(outlet.with(|state, _| state.room.try_take(1000)), "all of it is free again");
 }
 
-/// The task begins to close ahead of what is queued, and says close_frame behind it, once.
+/// The task begins to close ahead of what is queued, and sends the close frame behind it, once.
 #[tokio::test]
 async fn the_close_frame_goes_out_once_behind_all_that_is_queued() {
     let outlet = outlet(|_| {});

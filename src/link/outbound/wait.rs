@@ -1,4 +1,4 @@
-//! The wait for permits, in turn.
+//! The wait for permits.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,7 +16,7 @@ pub(super) struct Permits<'a> {
 }
 
 impl Permits<'_> {
-    /// They are used up: others give them back.
+    /// Marks the permits as used: they are given back elsewhere.
     pub(super) fn spend(mut self) {
         self.count = 0;
     }
@@ -36,7 +36,7 @@ struct Acquire<'a> {
     state: &'a LockedSendState,
     kind: BudgetKind,
     count: usize,
-    /// While it waits.
+    /// Its place in the queue, while it waits.
     ticket: Option<u64>,
 }
 
@@ -46,6 +46,7 @@ impl<'a> Future for Acquire<'a> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { state, kind, count, ticket } = *self;
         let (ticket, outcome) = state.with(|state, _| {
+            // `Asked` still admits some frames; their class is checked when they are numbered.
             if matches!(
                 state.phase,
                 Phase::Closing(_, CloseFrame::Due(..) | CloseFrame::Sent) | Phase::Ended(_)
@@ -57,6 +58,7 @@ impl<'a> Future for Acquire<'a> {
                 Some(ticket) => !budget.still_waits(ticket, cx.waker()),
                 None => budget.try_take(count),
             };
+            // Under the lock of the attempt, or permits given back in between would wake nothing.
             if taken {
                 (None, Poll::Ready(Ok(())))
             } else {
@@ -73,7 +75,7 @@ impl Drop for Acquire<'_> {
         if let Some(ticket) = self.ticket {
             self.state.with(|state, wake| {
                 state.budget(self.kind).leave(ticket, self.count);
-                // Those behind it may have waited for it alone.
+                // It may have been all that those behind it waited for.
                 state.give(self.kind, 0, wake);
             });
         }
@@ -81,11 +83,11 @@ impl Drop for Acquire<'_> {
 }
 
 impl LockedSendState {
-    /// Waits for permits, in turn with whoever waits already. Cancel safe.
+    /// Waits for permits, behind all that already wait. Cancel safe.
     ///
     /// # Errors
     ///
-    /// Nothing more is sent.
+    /// The link sends nothing any more.
     pub(super) async fn permits(
         &self,
         kind: BudgetKind,
@@ -105,8 +107,8 @@ mod tests {
     use super::*;
     use crate::link::outbound::tests::outlet;
 
-    /// Whoever takes, waits, gives up and gives back at once: no permit is lost, none is there twice,
-    /// and nobody waits for one that is free.
+    /// Tasks take, wait, give up and give back at the same time: no permit is lost or doubled, and
+    /// no task waits for one that is free.
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn permits_are_neither_lost_nor_doubled() {
         const PERMITS: usize = 5;
@@ -139,7 +141,7 @@ mod tests {
         );
     }
 
-    /// Who waits is woken by what is given back, and by the end.
+    /// A waiting task is woken by permits that are given back, and by the end.
     #[tokio::test(start_paused = true)]
     async fn who_waits_is_woken() {
         for ends in [false, true] {

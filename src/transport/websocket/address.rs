@@ -4,7 +4,7 @@ use std::fmt;
 
 use tokio_tungstenite::tungstenite::http::Uri;
 
-/// The path of a master's endpoint, below whatever prefix its base address has.
+/// The path of a master's endpoint, below the prefix of its base address, if it has one.
 pub(super) const PATH: &str = "/api/socket";
 
 /// Where a master listens.
@@ -16,7 +16,7 @@ pub(crate) struct Address {
 }
 
 impl Address {
-    /// Reads a base address, to which `api/socket` is added, or a whole one that ends in it.
+    /// Parses a base address, to which `api/socket` is added, or a whole one that ends in it.
     pub(crate) fn parse(url: &str) -> Result<Self, &'static str> {
         let uri: Uri = url.parse().map_err(|_| "it cannot be read")?;
         let secure = match uri.scheme_str() {
@@ -30,6 +30,7 @@ impl Address {
         let host = uri.host().filter(|host| !host.is_empty()).ok_or("it has no host")?;
         let authority = uri.authority().map_or(host, |authority| authority.as_str());
         let authority = authority.rsplit('@').next().unwrap_or(host);
+        // Not `Uri::port_u16`: that is `None` both without a port and for one such as 99999.
         let port = match authority.strip_prefix(host).and_then(|rest| rest.strip_prefix(':')) {
             Some(port) => port.parse().map_err(|_| "its port is not from 1 to 65535")?,
             None => 80,
@@ -38,6 +39,7 @@ impl Address {
         let path = base.strip_suffix(PATH).unwrap_or(base);
         let whole = format!("ws://{authority}{path}{PATH}");
         Ok(Self {
+            // The resolver takes an IPv6 address without its brackets.
             host: host.trim_matches(['[', ']']).to_owned(),
             port,
             uri: whole.parse().map_err(|_| "it cannot be read")?,

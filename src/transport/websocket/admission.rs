@@ -1,8 +1,8 @@
-//! Who may open a WebSocket, asked of each HTTP request before anything else.
+//! Decides which requests may open a WebSocket, before anything else of them is looked at.
 //!
 //! A browser opens a WebSocket for any page to any address that it reaches, this machine's own
-//! included, and asks nobody; the only sign is the `Origin` that it sends along. A page whose own
-//! name was made to stand for this machine (DNS rebinding) shows in `Host`.
+//! included, without asking; only the `Origin` that it sends tells it from a program. A page whose
+//! own name was made to resolve to this machine (DNS rebinding) shows in `Host`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -11,17 +11,17 @@ use tokio_tungstenite::tungstenite::http::{HeaderValue, Request};
 
 use crate::error::{AcceptError, ConfigError};
 
-/// The origins whose pages are let in, and the names that this server goes by.
+/// The origins whose pages are admitted, and the names of this server.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Admission {
     origins: Vec<Box<str>>,
     hosts: Vec<Host>,
-    /// Asks for a known host also where no name was given.
+    /// Whether a known host is required even if no name was given.
     loopback: bool,
 }
 
 impl Admission {
-    /// Lets pages of this origin in, written as a browser sends it.
+    /// Admits pages of this origin, written as a browser sends it.
     pub(crate) fn allow_origin(&mut self, origin: &str) -> Result<(), ConfigError> {
         if !is_origin(origin) {
             return Err(ConfigError::Origin(origin.into()));
@@ -30,19 +30,21 @@ impl Admission {
         Ok(())
     }
 
-    /// Lets in who calls this server by this name.
+    /// Admits requests that call this server by this name.
     pub(crate) fn allow_host(&mut self, host: &str) -> Result<(), ConfigError> {
         self.hosts.push(Host::parse(host).ok_or_else(|| ConfigError::Host(host.into()))?);
         Ok(())
     }
 
-    /// The same for a listener at this address.
+    /// Returns the same rules for a listener at this address.
     pub(crate) fn at(&self, address: IpAddr) -> Self {
         Self { loopback: is_loopback(address), ..self.clone() }
     }
 
     /// Refuses a foreign page's request, and one that calls this server by a foreign name.
     pub(crate) fn check<B>(&self, request: &Request<B>) -> Result<(), AcceptError> {
+        // Word for word, and our own `Host` is no exception: with DNS rebinding a foreign page has
+        // an origin that looks like it.
         let origins = || request.headers().get_all(ORIGIN).iter();
         let is_allowed = |origin: &HeaderValue| self.origins.iter().any(|known| origin == &**known);
         if origins().count() > 1 || !origins().all(is_allowed) {
@@ -50,11 +52,13 @@ impl Admission {
         }
         let hosts = || request.headers().get_all(HOST).iter();
         let is_known = |host: &HeaderValue| host.to_str().is_ok_and(|host| self.knows(host));
-        // A request for a proxy names the host once more, and that one counts for servers.
+        // A request in the form for proxies names the host once more, and servers go by that one.
         let target = request.uri().authority();
         let are_known = hosts().count() == 1
             && hosts().all(is_known)
             && target.is_none_or(|authority| self.knows(authority.as_str()));
+        // Elsewhere the names that other machines use for this one are not known unless they were
+        // given; on loopback only a rebound page uses a foreign one.
         if (self.loopback || !self.hosts.is_empty()) && !are_known {
             return Err(AcceptError::Host(shown(hosts())));
         }
@@ -66,11 +70,11 @@ impl Admission {
     }
 }
 
-/// What stands in a `Host` header, without the port.
+/// The content of a `Host` header, without the port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Host {
     Address(IpAddr),
-    /// In lower case, without the dot at the end.
+    /// In lower case, without a dot at the end.
     Name(String),
 }
 
@@ -86,6 +90,7 @@ impl Host {
         if !port.is_empty() && !port.strip_prefix(':').is_some_and(is_port) {
             return None;
         }
+        // An address may be written in several ways, so addresses are compared and not their texts.
         if let Some(bracketed) = host.strip_prefix('[') {
             let address: Ipv6Addr = bracketed.strip_suffix(']')?.parse().ok()?;
             return Some(Self::Address(IpAddr::V6(address).to_canonical()));
@@ -99,7 +104,7 @@ impl Host {
         is_name.then(|| Self::Name(name.to_ascii_lowercase()))
     }
 
-    /// Whether it can only stand for this machine, whoever answers for names.
+    /// Whether it can only mean this machine, whatever name servers answer.
     fn is_local(&self) -> bool {
         match self {
             Self::Address(address) => is_loopback(*address),
@@ -109,12 +114,12 @@ impl Host {
 }
 
 fn is_loopback(address: IpAddr) -> bool {
-    // ::ffff:127.0.0.1 is loopback too.
+    // `is_loopback` alone does not know ::ffff:127.0.0.1.
     address.to_canonical().is_loopback()
 }
 
 /// Whether a browser can send this as the origin of one site's pages: `scheme://host[:port]` in
-/// lower case, without the port that the scheme has anyway. `null`, which any page can have, is none.
+/// lower case, without the scheme's default port. `null`, which any page can have, is none.
 fn is_origin(text: &str) -> bool {
     let Some((scheme, authority)) = text.split_once("://") else { return false };
     let may_stand = |byte: u8| byte.is_ascii_digit() || byte.is_ascii_lowercase();
@@ -127,10 +132,10 @@ fn is_origin(text: &str) -> bool {
         && !authority.rsplit_once(':').is_some_and(|(_, port)| is_implied(port))
 }
 
-/// The longest part in bytes of a peer's header that is shown.
+/// The most bytes of a peer's header that are shown.
 const SHOWN: usize = 100;
 
-/// A peer's headers for people: quoted, escaped, and cut where they are long.
+/// Returns a peer's headers in readable form: quoted, escaped, and cut if they are long.
 fn shown<'a>(values: impl Iterator<Item = &'a HeaderValue>) -> Box<str> {
     let quoted = values.take(2).map(|value| {
         let bytes = value.as_bytes();

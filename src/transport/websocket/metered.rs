@@ -8,11 +8,11 @@ use tokio_tungstenite::tungstenite;
 use super::scanner::FrameScanner;
 use crate::transport::Traffic;
 
-/// WebSocket frame head and mask, which a message's own length does not count.
+/// The longest head and mask of a WebSocket frame, which a message's length does not include.
 const HEAD: u64 = 14;
 
-/// Counts the bytes and follows the frames of a stream, and stops reading past an allowance: a
-/// handshake has one for all its bytes together, into however many messages they are cut.
+/// Counts the bytes and follows the frames of a stream, and stops reading at an allowance. A
+/// handshake has one for all its bytes together, however many messages they form.
 #[derive(Debug)]
 pub(super) struct MeteredStream<S> {
     stream: S,
@@ -29,23 +29,24 @@ impl<S> MeteredStream<S> {
         Self { stream, traffic, frames, allowance: None, exceeded: false }
     }
 
-    /// These bytes were received, by this one or before it was there to count them.
+    /// Counts bytes that were received, here or before this value was made.
     pub(super) fn has_received(&mut self, bytes: &[u8]) {
         self.traffic.received += bytes.len() as u64;
         self.frames.pass(bytes);
     }
 
-    /// Allows `bytes` more, or any number.
+    /// Allows `bytes` more to be received, or any number.
     pub(super) fn set_allowance(&mut self, bytes: Option<usize>) {
+        // The caller counts the text of one message, and the frame around it comes on top.
         self.allowance = bytes.map(|bytes| self.traffic.received + bytes as u64 + HEAD);
     }
 
-    /// The stream as the WebSocket library uses it, for one look.
+    /// Returns the stream as the WebSocket library uses it, for one call.
     pub(super) fn polled<'a, 'b>(&'a mut self, cx: &'a mut Context<'b>) -> SyncAdapter<'a, 'b, S> {
         SyncAdapter { metered: self, cx }
     }
 
-    /// Whether all that was received is whole messages and control frames.
+    /// Whether everything received so far was whole messages and control frames.
     pub(super) fn is_between_messages(&self) -> bool {
         self.frames.are_whole()
     }
@@ -60,7 +61,7 @@ impl<S> MeteredStream<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> MeteredStream<S> {
-    /// Reads and throws away until the end of the stream.
+    /// Reads and discards until the end of the stream.
     pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut waste = [0; 4096];
         loop {
@@ -79,19 +80,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> MeteredStream<S> {
     }
 }
 
-/// A stream for one look of a library that knows no wakers: what would wait fails instead, and `cx`
-/// is woken when it is worth another try.
-///
-/// tokio-tungstenite's stream is the same, but lets two tasks share a socket: it registers two
-/// wakers with four atomic operations for each message. A link has one task, and saves 2 to 3 % of a
-/// request's time.
+/// A stream for one call of a library that knows no wakers: what would wait fails with
+/// `WouldBlock`, and the task of `cx` is woken when another try is worthwhile.
+// tokio-tungstenite's stream does the same for two tasks that share a socket: it registers two
+// wakers, with four atomic operations for each message. A link has one task, and to pass its own
+// waker down with each call saves 2 to 3 % of a request's time.
 #[derive(Debug)]
 pub(super) struct SyncAdapter<'a, 'b, S> {
     metered: &'a mut MeteredStream<S>,
     cx: &'a mut Context<'b>,
 }
 
-/// The same the other way round: what failed because it would wait is pending.
+/// The way back: turns the error `WouldBlock` into `Pending`.
 pub(super) fn pending<T>(result: tungstenite::Result<T>) -> Poll<tungstenite::Result<T>> {
     match result {
         Err(tungstenite::Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -111,7 +111,9 @@ fn would_block<T>(polled: Poll<io::Result<T>>) -> io::Result<T> {
 impl<S: AsyncRead + Unpin> Read for SyncAdapter<'_, '_, S> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         let Self { metered, cx } = self;
+        // Checked before the read, so at most one buffer goes beyond the allowance.
         if metered.allowance.is_some_and(|allowance| metered.traffic.received >= allowance) {
+            // The library passes the error on as one of the stream; this tells them apart.
             metered.exceeded = true;
             return Err(io::ErrorKind::InvalidData.into());
         }

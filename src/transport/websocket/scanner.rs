@@ -1,29 +1,29 @@
-/// The longest head of a frame, its mask apart.
+/// The longest head of a frame, without its mask.
 const LONGEST_HEAD: usize = 10;
-/// Opcodes from this one on are those of control frames, which may stand inside a message.
+/// The first opcode of control frames, which may come between the frames of a message.
 const CONTROL: u8 = 8;
 
-/// Follows the frames in a stream of bytes, as far as to tell where a message ends. It reads no
-/// payload and judges nothing: that is the WebSocket library's task.
+/// Follows the frames in a stream of bytes, to tell where a message ends. It reads no payload and
+/// checks nothing: the WebSocket library does that.
 #[derive(Debug, Default)]
 pub(super) struct FrameScanner {
     /// The head of the next frame, as far as it has come.
     head: [u8; LONGEST_HEAD],
     head_bytes: u8,
-    /// The last frame with a part of a message was not its end.
+    /// Whether further frames of the last message are still to come.
     is_open: bool,
-    /// What is missing of the frame whose head came last, mask included.
+    /// The bytes still missing of the frame whose head came last, mask included.
     missing: u64,
 }
 
 impl FrameScanner {
-    /// These bytes come next.
+    /// Passes over the next bytes of the stream.
     pub(super) fn pass(&mut self, mut bytes: &[u8]) {
         loop {
             let skipped = usize::try_from(self.missing).unwrap_or(usize::MAX).min(bytes.len());
             self.missing -= skipped as u64;
             bytes = &bytes[skipped..];
-            // Most heads come whole, and are short.
+            // The usual case, without the copy below: most heads come whole and are short.
             if self.head_bytes == 0
                 && let Some([first, second, high, low]) = bytes.first_chunk()
                 && second & 0x7f != 127
@@ -46,12 +46,12 @@ impl FrameScanner {
         }
     }
 
-    /// Whether all that has passed is whole messages and control frames.
+    /// Whether everything so far was whole messages and control frames.
     pub(super) fn are_whole(&self) -> bool {
         self.missing == 0 && self.head_bytes == 0 && !self.is_open
     }
 
-    /// The length of the payload, once the head is there.
+    /// Returns the length of the payload, once the head has come.
     fn payload(&self) -> Option<u64> {
         match (self.head_bytes, self.head[1] & 0x7f) {
             (..2, _) => None,
@@ -65,11 +65,13 @@ impl FrameScanner {
         }
     }
 
-    /// The two first bytes of the head, and what its length says.
+    /// Begins a frame, from the first two bytes of its head and the length of its payload.
     fn begin(&mut self, first: u8, second: u8, payload: u64) {
         let is_masked = second & 0x80 != 0;
         let is_last = first & 0x80 != 0;
+        // A peer chooses the length, up to the largest `u64`.
         self.missing = payload.saturating_add(if is_masked { 4 } else { 0 });
+        // A control frame, such as a ping between two parts, leaves an open message open.
         if first & 0x0f < CONTROL {
             self.is_open = !is_last;
         }
@@ -81,7 +83,7 @@ impl FrameScanner {
 mod tests {
     use super::*;
 
-    /// FrameScanner of every form: the first byte, the length, its form, whether there is a mask.
+    /// A frame of any form: its first byte, its length and how that is written, and its mask.
     fn frame(first: u8, payload: usize, form: u8, is_masked: bool) -> Vec<u8> {
         let mask = if is_masked { 0x80 } else { 0 };
         let length = payload as u64;

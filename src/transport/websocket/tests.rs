@@ -54,7 +54,7 @@ async fn an_allowance_is_for_all_that_comes() {
     }
 }
 
-/// A look that finds nothing, behind a heartbeat; whether the buffers are those of a new protocol.
+/// A read that finds nothing, after a heartbeat. Returns whether the protocol was made anew.
 fn shrink(socket: &mut WebSocket<DuplexStream>) -> bool {
     socket.shrink();
     assert!(poll_fn(|cx| socket.poll_receive(cx)).now_or_never().is_none());
@@ -68,7 +68,7 @@ async fn hear(socket: &mut WebSocket<DuplexStream>) -> usize {
     }
 }
 
-/// One of the client's, whose mask is zero.
+/// A frame of the client's, whose mask is zero.
 fn text(first: u8, length: usize) -> Vec<u8> {
     let head = u16::try_from(length).unwrap().to_be_bytes();
     [&[first, 0xfe, head[0], head[1], 0, 0, 0, 0][..], &vec![b'x'; length]].concat()

@@ -26,22 +26,22 @@ use crate::error::AcceptError;
 use crate::trust::Headers;
 use crate::wire::Dialect;
 
-/// Speaks plain, whatever the master is set to.
+/// The path that speaks plain, whatever the master is set to.
 const PLAIN_PATH: &str = "/plain/api/socket";
 
-/// Speaks the session generation, whatever the master is set to.
+/// The path that speaks the session generation, whatever the master is set to.
 const SESSION_PATH: &str = "/session/api/socket";
 
-/// Asks for sessions with this library's extensions, and agrees to them. A header and no WebSocket
-/// subprotocol: a client that offers subprotocols fails where the server selects none, and a real
-/// Clusterio master selects none.
+/// The header that asks for sessions with this library's extensions, and agrees to them.
+// No WebSocket subprotocol: a client that offers some fails where the server selects none, and a
+// real Clusterio master selects none.
 const HEADER: &str = "seqlink-session";
 const HEADER_VALUE: HeaderValue = HeaderValue::from_static("1");
 
 /// The longest request head that is read.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// How long a refused client gets to hang up by itself.
+/// How long a refused client has to hang up by itself.
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Why a server made no WebSocket of a client's request.
@@ -53,9 +53,9 @@ pub(crate) enum UpgradeError {
     Refused(u16),
 }
 
-/// Makes a WebSocket of an HTTP request for [`PATH`] or one of the two that name a dialect, if it is
-/// admitted; every other request gets an HTTP error that says what was expected. Says the dialect to
-/// speak, which is `setting` unless path or header ask for another.
+/// Makes a WebSocket of an HTTP request for [`PATH`] or one of the two paths that name a dialect,
+/// if it is admitted; every other request gets an HTTP error that tells what was expected. Returns
+/// the dialect to speak as well: `setting`, unless path or header ask for another.
 pub(crate) async fn accept<S: IoStream>(
     mut stream: S,
     max_frame: usize,
@@ -79,7 +79,7 @@ pub(crate) async fn accept<S: IoStream>(
         Err(refusal) => {
             stream.write_all(refusal.last().as_bytes()).await?;
             stream.shutdown().await?;
-            // Reading up to its end lets the client see the answer before the socket goes.
+            // Closing a socket with unread bytes resets it, and the client would lose the answer.
             let mut waste = [0; 1024];
             let hang_up = async { while stream.read(&mut waste).await.is_ok_and(|n| n > 0) {} };
             let _ = tokio::time::timeout(GOODBYE, hang_up).await;
@@ -88,12 +88,12 @@ pub(crate) async fn accept<S: IoStream>(
     }
 }
 
-/// An HTTP error with a text for people.
+/// An HTTP error with a text for its reader.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     status: StatusCode,
     text: &'static str,
-    /// The same for who runs the server.
+    /// The same for the operator of the server.
     pub(crate) error: AcceptError,
 }
 
@@ -102,7 +102,7 @@ impl Refusal {
         Self { status, text, error: AcceptError::Refused { status: status.as_u16() } }
     }
 
-    /// What the status asks for beside the text.
+    /// Returns the headers that the status requires.
     fn headers(&self) -> &'static [(&'static str, &'static str)] {
         match self.status {
             StatusCode::UPGRADE_REQUIRED => {
@@ -113,7 +113,7 @@ impl Refusal {
         }
     }
 
-    /// As the last answer on a connection.
+    /// Returns the whole answer, the last one on its connection.
     fn last(&self) -> String {
         let length = self.text.len() + 1;
         let headers = self.headers().iter().map(|(name, value)| format!("{name}: {value}\r\n"));
@@ -125,7 +125,7 @@ impl Refusal {
         )
     }
 
-    /// For an application's own HTTP server to send.
+    /// Returns the answer for an application's own HTTP server to send.
     #[cfg(feature = "hyper")]
     pub(crate) fn response(&self) -> Response<String> {
         let mut response = Response::new(self.text.to_owned() + "\n");
@@ -141,7 +141,7 @@ impl Refusal {
 
 type RequestHead = (Request<()>, Vec<u8>);
 
-/// Reads a request head, and what came behind it.
+/// Reads a request head. Returns it with the bytes that came behind it.
 async fn read_request(stream: &mut impl IoStream) -> io::Result<Result<RequestHead, Refusal>> {
     let mut head = Vec::with_capacity(1024);
     loop {
@@ -149,6 +149,7 @@ async fn read_request(stream: &mut impl IoStream) -> io::Result<Result<RequestHe
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         match Request::try_parse(&head) {
+            // A client that does not wait for the answer may have sent frames behind the head.
             Ok(Some((length, request))) => return Ok(Ok((request, head.split_off(length)))),
             Ok(None) if head.len() <= MAX_HEAD => {}
             Ok(None) => {
@@ -173,9 +174,11 @@ fn judge(
     setting: Dialect,
     admission: &Admission,
 ) -> Result<Accepted<()>, Refusal> {
+    // Before the path: a page that is not admitted learns nothing about this server.
     admit(request, admission)?;
     let setting = match request.uri().path() {
         PATH => setting,
+        // The header is ignored: the path decides, also for this library's own clients.
         PLAIN_PATH => return Ok((upgrade(request)?, Dialect::PLAIN)),
         SESSION_PATH => Dialect::SESSION,
         _ => {
@@ -188,7 +191,7 @@ fn judge(
     Ok((response, dialect))
 }
 
-/// Before all else: whom the server does not admit learns nothing of it.
+/// Refuses a request that is not admitted.
 fn admit<B>(request: &Request<B>, admission: &Admission) -> Result<(), Refusal> {
     admission.check(request).map_err(|error| Refusal {
         status: StatusCode::FORBIDDEN,
@@ -240,7 +243,7 @@ fn refusal(error: &Error) -> Refusal {
     Refusal::new(status, text)
 }
 
-/// Makes the answer to a request that reached an application's own HTTP server: the switch to a
+/// Returns the answer to a request that reached an application's own HTTP server: the switch to a
 /// WebSocket and the dialect to speak on it, or an HTTP error.
 #[cfg(feature = "hyper")]
 pub(crate) fn switch<B>(
@@ -255,9 +258,8 @@ pub(crate) fn switch<B>(
 }
 
 /// Most bytes that the kernel holds for a peer; it takes twice that for itself.
-///
-/// Left to itself it takes megabytes, and tells only of a third of them at a time: a peer that
-/// reads steadily would seem to take nothing for a long time.
+// By default it takes megabytes, and reports room only when a third of them is free: a peer that
+// reads steadily would seem to take nothing for a long time, and be given up.
 const KERNEL_BUFFER: u32 = 128 * 1024;
 
 /// Opens the TCP connection to a master.
@@ -266,6 +268,7 @@ pub(crate) async fn dial(address: &Address) -> io::Result<TcpStream> {
     for address in lookup_host((address.host.as_str(), address.port)).await? {
         match socket(address)?.connect(address).await {
             Ok(stream) => {
+                // Frames are gathered above already; waiting for more would only delay them.
                 stream.set_nodelay(true)?;
                 return Ok(stream);
             }
@@ -280,7 +283,7 @@ pub(crate) async fn listen(address: impl ToSocketAddrs) -> io::Result<TcpListene
     let mut last = None;
     for address in lookup_host(address).await? {
         let socket = socket(address)?;
-        // A restarted master takes its port again while old connections still linger.
+        // A restarted master can take its port while connections of the old one still linger.
         #[cfg(unix)]
         socket.set_reuseaddr(true)?;
         match socket.bind(address).and_then(|()| socket.listen(BACKLOG)) {
@@ -296,6 +299,7 @@ const BACKLOG: u32 = 1024;
 
 fn socket(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // Before it listens: accepted connections inherit the size.
     socket.set_send_buffer_size(KERNEL_BUFFER)?;
     Ok(socket)
 }
@@ -318,11 +322,12 @@ pub(crate) async fn connect<S: IoStream>(
         request.headers_mut().insert(HEADER, HEADER_VALUE);
     }
     let config = config(max_frame);
-    // The WebSocket library does not give back what it has read behind the answer.
+    // The library does not give back the frames that it has read behind the answer.
     let mut answer = Vec::new();
     let stream = InspectReader::new(stream, |bytes: &[u8]| answer.extend_from_slice(bytes));
     match tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await {
         Ok((socket, response)) => {
+            // Only the upgrade is tokio-tungstenite's: its stream is made for two tasks.
             let stream = socket.into_inner().into_inner();
             let frames = answer.get(head_length(&answer)?..).unwrap_or_default();
             let mut socket = WebSocket::over(stream, frames, Role::Client, max_frame);
@@ -341,7 +346,7 @@ pub(crate) async fn connect<S: IoStream>(
     }
 }
 
-/// The length of the head of an answer that the WebSocket library has taken for whole.
+/// Returns the length of an answer's head, which the WebSocket library has found complete.
 fn head_length(answer: &[u8]) -> io::Result<usize> {
     let parsed = Response::<Option<Vec<u8>>>::try_parse(answer).map_err(io::Error::other)?;
     parsed.map(|(length, _)| length).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
