@@ -3,7 +3,7 @@
 //!
 //! | room | what is in it | may use |
 //! |---|---|---|
-//! | [`settings`] | what all programs have: flags, tokens, log, exit codes | |
+//! | [`settings`] | what all programs have: flags, the file under them, tokens, log, exit codes | |
 //! | [`terminal`] | what people see of lists, tables and what becomes of a player | `settings` |
 //! | [`queue`] | the master's service: the waiting queue, driven over the links | `settings` |
 //! | [`node`] | the slave's: the one game of its node, as a process | `settings`, `terminal` |

@@ -16,6 +16,7 @@ use tracing_subscriber::filter::LevelFilter;
 use crate::clusterio;
 use crate::queue::notify::{Notifier, NotifyUrl};
 use crate::queue::{self, Dispatcher};
+use crate::settings::file::FileArguments;
 use crate::settings::gate::{Gate, Guard};
 use crate::settings::setup::{self, Interrupt};
 use crate::settings::{self, Failure, listen, private_process};
@@ -58,6 +59,8 @@ pub(crate) struct Arguments {
     /// The protocol version to speak.
     #[arg(long, value_name = "V", default_value_t = seqlink::version::PROTOCOL)]
     protocol_version: Version,
+    #[command(flatten)]
+    file: FileArguments,
 }
 
 /// A dialect by its name.

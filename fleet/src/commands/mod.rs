@@ -10,10 +10,11 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::node;
+use crate::settings::file::{self, Settings};
 use crate::settings::{self, Failure};
 
 /// A master with a waiting queue, slaves that run what they are told, and a control.
@@ -67,7 +68,12 @@ fn run(words: &[OsString]) -> ExitCode {
         node::reap();
         return ExitCode::SUCCESS;
     }
-    match Program::parse_from(words).command {
+    let matches = match file::read(Program::command(), words) {
+        Ok(Settings::Use(matches)) => matches,
+        Ok(Settings::Print(text)) => return settings::finish(print(&text)),
+        Err(failure) => return settings::finish(Err(failure)),
+    };
+    match Program::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()).command {
         Command::Master(arguments) => master::main(arguments),
         Command::Slave(arguments) => slave::main(&arguments),
         Command::Control(arguments) => control::main(arguments),

@@ -10,6 +10,7 @@ use tracing::{info, warn};
 
 use crate::clusterio::Instances;
 use crate::node::{self, Node, Patience, Reaper};
+use crate::settings::file::FileArguments;
 use crate::settings::setup::{self, Interrupt};
 use crate::settings::token::TokenArguments;
 use crate::settings::{self, Failure, client, connect, private_process};
@@ -43,6 +44,8 @@ pub(crate) struct Arguments {
     /// Do not try again when the master cannot be reached, or when the link to it is lost.
     #[arg(long)]
     once: bool,
+    #[command(flatten)]
+    file: FileArguments,
 }
 
 /// The whole of the program.

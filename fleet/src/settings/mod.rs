@@ -1,8 +1,9 @@
-//! What all programs have in common: flags, tokens, the log, the end.
+//! What all programs have in common: flags and the file under them, tokens, the log, the end.
 
 pub(crate) mod client;
 pub(crate) mod connect;
 mod exit;
+pub(crate) mod file;
 pub(crate) mod gate;
 pub(crate) mod listen;
 mod log;

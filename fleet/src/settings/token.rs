@@ -13,7 +13,7 @@ use seqlink::Secret;
 use super::{Failure, USAGE};
 
 /// Where the token may stand instead of an argument.
-const VARIABLE: &str = "SEQLINK_TOKEN";
+pub(super) const VARIABLE: &str = "SEQLINK_TOKEN";
 /// Longest token file, in bytes: more than fits a handshake.
 const LONGEST: u64 = 16 * 1024;
 
@@ -52,6 +52,11 @@ impl TokenArguments {
             None => Ok(None),
         }
     }
+}
+
+/// Whether the environment names a token.
+pub(super) fn is_in_environment() -> bool {
+    std::env::var_os(VARIABLE).is_some()
 }
 
 /// What is said of a token that is empty: a forgotten variable more often than a wish.

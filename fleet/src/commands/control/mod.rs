@@ -10,9 +10,10 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tracing_subscriber::filter::LevelFilter;
 
+use crate::settings::file::FileArguments;
 use crate::settings::setup::{self, Interrupt};
 use crate::settings::token::TokenArguments;
-use crate::settings::{Failure, client, private_process};
+use crate::settings::{Failure, USAGE, client, private_process};
 use crate::terminal::{self, Output, Updates};
 
 /// Looks at a master's nodes and queue, and lets players play.
@@ -27,8 +28,11 @@ pub(crate) struct Arguments {
     /// Print JSON, one value per line, instead of text and tables; a failure is {"error": TEXT}.
     #[arg(long, global = true)]
     json: bool,
+    #[command(flatten)]
+    file: FileArguments,
+    // Not needed where the settings are only printed.
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -121,13 +125,17 @@ pub(crate) fn main(arguments: Arguments) -> ExitCode {
 
 #[tokio::main]
 async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
+    let Some(command) = arguments.command else {
+        let help = "say what to do: `seqlink control --help` lists the commands";
+        return Err(Failure::new(USAGE, help));
+    };
     let mut interrupt = Interrupt::install().map_err(Failure::failed)?;
     let (client, updates) = tokio::select! {
         connected = connect(&arguments.master, &arguments.token) => connected?,
         _ = interrupt.wait() => return Ok(()),
     };
     let (outcome, reason) = tokio::select! {
-        outcome = execute(&client, arguments.command, output, updates) => (outcome, "done"),
+        outcome = execute(&client, command, output, updates) => (outcome, "done"),
         reason = interrupt.wait() => (Ok(()), reason),
     };
     client.close(reason).await;
