@@ -2,14 +2,64 @@
 
 mod programs;
 
+#[cfg(all(unix, feature = "hyper"))]
+use std::io::{Read, Write};
 use std::process::Command;
 
-use programs::{Program, example};
+use programs::{Program, example, run};
 use seqlink::catalog::game_node::{
     JoinQueue, ListNodes, NodeState, PlayerStatus, PlayerUpdate, RequestFrom, StopGame,
 };
 use seqlink::{ConnectError, Control, Ctx, Router};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+/// Runs an example that ends by itself; says what it printed.
+fn said(name: &str) -> String {
+    let output = run(example(name, &[]));
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{out}{err}");
+    out.into_owned()
+}
+
+#[test]
+fn two_ways_ask_and_are_asked() {
+    let said = said("two_ways");
+    assert!(said.contains("the slave says 42") && said.contains("the master says 42"), "{said}");
+}
+
+#[test]
+fn a_cut_cable_loses_nothing() {
+    let said = said("cut_cable");
+    assert!(said.contains("resumed") && said.ends_with("answered: Empty\n"), "{said}");
+}
+
+#[test]
+fn a_control_reaches_a_slave_through_their_master() {
+    let said = said("forwarding");
+    for line in ["slave 7 starts instance 44", "instance 44 has started", "instance 45: "] {
+        assert!(said.contains(line), "{said}");
+    }
+}
+
+#[cfg(all(unix, feature = "hyper"))]
+#[test]
+fn a_mounted_master_stands_beside_the_pages_of_its_application() {
+    let mut program = Program::start(example("mounted", &[]));
+    program.says("slave 7 is here");
+    let said = program.out();
+    let address = said.trim_start_matches("http://").split('/').next().unwrap();
+    let mut socket = std::net::TcpStream::connect(address).unwrap();
+    socket
+        .write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut page = String::new();
+    socket.read_to_string(&mut page).unwrap();
+    assert!(page.starts_with("HTTP/1.1 200 ") && page.ends_with("1 slaves\n"), "{page}");
+    drop(socket);
+    program.interrupt();
+    assert_eq!(program.end(), 0, "{}", program.err());
+}
 
 async fn update(update: PlayerUpdate, ctx: Ctx<UnboundedSender<PlayerUpdate>>) {
     let _ = ctx.state().send(update);
