@@ -8,7 +8,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use futures::future::join_all;
 use seqlink::catalog::game_node::{Commands, Game, PlayGame};
 use seqlink::transport::memory;
-use seqlink::wire::{Class, Draft, Frame, decode};
+use seqlink::wire::{EncodedMessage, Frame, MessageClass, decode};
 use seqlink::{Ctx, Link, Master, Request, Router, Slave};
 use serde::{Deserialize, Serialize};
 
@@ -50,26 +50,33 @@ fn frames(c: &mut Criterion) {
     let request = sample();
     c.bench_function("write a request", |b| {
         b.iter(|| {
-            Draft::request(Play::NAME, black_box(&request)).unwrap().number(Some(12_345)).unwrap()
+            EncodedMessage::request(Play::NAME, black_box(&request))
+                .unwrap()
+                .to_frame(Some(12_345))
+                .unwrap()
         });
     });
     c.bench_function("write a response", |b| {
         b.iter(|| {
             let played = black_box(Played { code: 200 });
-            Draft::response(Play::NAME, 12_345, &played).unwrap().number(Some(12_345)).unwrap()
+            EncodedMessage::response(Play::NAME, 12_345, &played)
+                .unwrap()
+                .to_frame(Some(12_345))
+                .unwrap()
         });
     });
-    let text = Draft::request(Play::NAME, &request).unwrap().number(Some(12_345)).unwrap();
+    let text =
+        EncodedMessage::request(Play::NAME, &request).unwrap().to_frame(Some(12_345)).unwrap();
     c.bench_function("read a frame", |b| {
         b.iter(|| {
-            let frame = Frame::read(black_box(text.as_str())).unwrap();
-            assert!(matches!(frame.class(), Class::Request("play_game")));
+            let frame = Frame::parse(black_box(text.as_str())).unwrap();
+            assert!(matches!(frame.class(), MessageClass::Request("play_game")));
             frame.numbered().unwrap()
         });
     });
     c.bench_function("read a frame and its data", |b| {
         b.iter(|| {
-            let frame = Frame::read(black_box(text.as_str())).unwrap();
+            let frame = Frame::parse(black_box(text.as_str())).unwrap();
             decode::<Play>(frame.data).unwrap()
         });
     });

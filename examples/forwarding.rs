@@ -27,7 +27,7 @@ async fn start(start: StartInstance, _: Ctx) -> Result<Empty, String> {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let fleet = Arc::new(Fleet::new());
-    let master = Master::builder().router(Router::shared(Arc::clone(&fleet)).forward(slave_of));
+    let master = Master::builder().router(Router::with_state(Arc::clone(&fleet)).forward(slave_of));
     let master = master.build()?;
     let url = format!("ws://{}/", master.listen("127.0.0.1:0").await?);
     fleet.set(master).expect("it is the only one");

@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use seqlink::MembershipEvent::{self, Joined, Left};
 use seqlink::catalog::game_node::*;
-use seqlink::{Change, Ctx, Link, Master, Request, Role, Router};
+use seqlink::{Ctx, Link, Master, Request, Role, Router};
 
 #[derive(Parser)]
 struct Arguments {
@@ -30,9 +31,8 @@ const STORAGE: &str = r#"{"host": "127.0.0.1", "port": 21, "username": "", "pass
 /// What the handlers share, under one lock: a link that is lost registers nothing afterwards.
 struct Desk {
     queue: WaitingQueue,
-    /// The present link of each slave, numbered: a later one has a higher number.
-    slaves: HashMap<i64, (u64, Link)>,
-    joined: u64,
+    /// The present link of each slave; the queue knows links by their numbers.
+    slaves: HashMap<i64, Link>,
     controls: Vec<Link>,
 }
 
@@ -84,8 +84,8 @@ fn ask<R: Request<Response = GameResponse> + Sync>(
     handle: fn(&mut WaitingQueue, Instant, &Assignment, &Outcome),
 ) {
     // A link that is gone needs no answer: the queue knows that it is lost.
-    let present = desk.slaves.get(&it.node).filter(|(number, _)| *number == it.link);
-    let Some((_, link)) = present.cloned() else { return };
+    let present = desk.slaves.get(&it.node).filter(|link| link.number() == it.link);
+    let Some(link) = present.cloned() else { return };
     let service = Arc::clone(service);
     tokio::spawn(async move {
         let outcome = match link.request(&request).await {
@@ -97,25 +97,23 @@ fn ask<R: Request<Response = GameResponse> + Sync>(
 }
 
 impl Desk {
-    /// The slave behind `link` and the link's number, if it is that slave's present one.
-    fn present(&self, link: &Link) -> Option<(i64, u64)> {
+    /// The slave behind `link`, if that is its present one.
+    fn present(&self, link: &Link) -> Option<i64> {
         let id = link.peer().id?;
-        let (number, present) = self.slaves.get(&id)?;
-        present.is(link).then_some((id, *number))
+        self.slaves.get(&id)?.same_link(link).then_some(id)
     }
 
-    fn on_change(&mut self, now: Instant, change: Change) {
+    fn on_change(&mut self, now: Instant, change: MembershipEvent) {
         match change {
-            Change::Joined(link) if link.peer().role == Role::Control => self.controls.push(link),
-            Change::Joined(link) => {
-                self.joined += 1;
-                self.slaves.insert(link.peer().id.unwrap_or_default(), (self.joined, link));
+            Joined(link) if link.peer().role == Role::Control => self.controls.push(link),
+            Joined(link) => {
+                self.slaves.insert(link.peer().id.unwrap_or_default(), link);
             }
-            Change::Left(link, _) => {
-                self.controls.retain(|control| !control.is(&link));
-                if let Some((id, number)) = self.present(&link) {
+            Left(link, _) => {
+                self.controls.retain(|control| !control.same_link(&link));
+                if let Some(id) = self.present(&link) {
                     self.slaves.remove(&id);
-                    self.queue.handle_lost(now, id, number);
+                    self.queue.handle_lost(now, id, link.number());
                 }
             }
             _ => {}
@@ -125,7 +123,8 @@ impl Desk {
 
 async fn register(it: RegisterNode, ctx: Ctx<Mutex<Desk>>) -> Result<CodeResponse, Fault> {
     act(&ctx.shared_state(), |desk, now| {
-        let (node, link) = desk.present(ctx.link()).ok_or("another link has taken its place")?;
+        let node = desk.present(ctx.link()).ok_or("another link has taken its place")?;
+        let link = ctx.link().number();
         let name = ctx.peer().name.clone().unwrap_or_default();
         let node = Registration { node, link, name, installed_packages: it.installed_packages };
         desk.queue.handle_registered(now, node)?;
@@ -135,7 +134,7 @@ async fn register(it: RegisterNode, ctx: Ctx<Mutex<Desk>>) -> Result<CodeRespons
 
 async fn finished(it: NotifyStopFinish, ctx: Ctx<Mutex<Desk>>) -> Result<CodeResponse, Fault> {
     act(&ctx.shared_state(), |desk, now| {
-        let (node, _) = desk.present(ctx.link()).ok_or("another link has taken its place")?;
+        let node = desk.present(ctx.link()).ok_or("another link has taken its place")?;
         desk.queue.handle_stop_finish(now, node, it.user_id, it.game_id)?;
         Ok(CodeResponse::ok())
     })
@@ -169,7 +168,7 @@ async fn main() -> Result<(), Fault> {
     let arguments = Arguments::parse();
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
     let queue = WaitingQueue::new([(1, "demo-nap".to_owned())], Settings::default());
-    let desk = Desk { queue, slaves: HashMap::new(), joined: 0, controls: Vec::new() };
+    let desk = Desk { queue, slaves: HashMap::new(), controls: Vec::new() };
     let service = Arc::new(Mutex::new(desk));
     // Whoever gets in can run commands on the slaves: nobody does without the token.
     let token = std::env::var("SEQLINK_TOKEN").ok().filter(|token| !token.is_empty());
@@ -179,7 +178,7 @@ async fn main() -> Result<(), Fault> {
         token
     });
     let told = Arc::clone(&service);
-    let router = Router::shared(Arc::clone(&service)).request(register).request(finished);
+    let router = Router::with_state(Arc::clone(&service)).request(register).request(finished);
     let master = Master::builder()
         .token(token)
         .router(router.request(join).request(stop).request(nodes))

@@ -152,7 +152,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let Arguments { master, id } = Arguments::parse();
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
     let node = Arc::new(Node::default());
-    let router = Router::shared(Arc::clone(&node)).request(prepare).request(play);
+    let router = Router::with_state(Arc::clone(&node)).request(prepare).request(play);
     let mut slave = Slave::builder().url(master).id(id);
     if let Ok(token) = std::env::var("SEQLINK_TOKEN") {
         slave = slave.token(token);

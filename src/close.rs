@@ -112,6 +112,7 @@ impl fmt::Display for Reason {
 
 /// How a link ended; both sides learn it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Closed {
     /// Who ended it.
     pub by: ClosedBy,
@@ -123,6 +124,7 @@ pub struct Closed {
 
 /// Who ended a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum ClosedBy {
     /// This side: the application, or the link itself on a limit or a breach of the protocol.
     Local,

@@ -18,6 +18,7 @@ pub use crate::wire::{DecodeError, EncodeError, FrameError, NameError, NumberErr
 
 /// What became of a request that has no answer because its link ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Delivery {
     /// The peer never got it: nothing of it was given to the socket. Asking again cannot do it
     /// twice.
@@ -380,5 +381,18 @@ impl ConnectError {
                 | Self::Replaced
                 | Self::TaskEnded
         )
+    }
+}
+
+/// A message came from a peer that is no slave, and so has no id.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("only a slave sends this")]
+#[non_exhaustive]
+pub struct NotASlave;
+
+/// For handlers whose errors are texts.
+impl From<NotASlave> for String {
+    fn from(error: NotASlave) -> Self {
+        error.to_string()
     }
 }

@@ -74,7 +74,7 @@
 //! | [`error`], [`close`] | why something failed, and why a link ended |
 //! | [`printable`] | what a peer said, made fit for a log or a terminal |
 //! | `tokens` | Clusterio's own tokens, checked and issued (feature `clusterio-tokens`) |
-//! | [`wire`], [`session`], [`version`] | the protocol without any I/O |
+//! | [`version`] | which versions talk to each other |
 
 pub mod catalog;
 pub mod client;
@@ -86,11 +86,13 @@ pub mod master;
 pub mod message;
 pub mod printable;
 pub mod secret;
+#[doc(hidden)]
 pub mod session;
 #[cfg(feature = "clusterio-tokens")]
 pub mod tokens;
 pub mod transport;
 pub mod version;
+#[doc(hidden)]
 pub mod wire;
 
 pub use client::{Client, ClientBuilder, Control, Reconnect, Slave, Stopped};
@@ -101,10 +103,19 @@ pub use error::{
 };
 pub use handshake::{Peer, Registration};
 pub use link::{Config, Ctx, Ignored, Link, LinkState, Router, States};
-pub use master::{Change, Master, MasterBuilder};
+pub use master::{Master, MasterBuilder, MembershipEvent};
 pub use message::{Direction, Empty, Event, Request, Role};
 pub use secret::Secret;
 pub use wire::Dialect;
+
+// What stands in signatures of this library, in the versions that it is built with.
+#[doc(no_inline)]
+pub use futures::{Sink, Stream};
+#[cfg(feature = "hyper")]
+#[doc(no_inline)]
+pub use hyper;
+#[doc(no_inline)]
+pub use {semver, serde, serde_json, tokio};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

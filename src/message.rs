@@ -6,8 +6,15 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+/// Longest message type in bytes, its `_request`, `_response` or `_event` included.
+pub const MAX_TYPE: usize = 128;
+
+/// Longest message name in bytes: a type without its ending.
+pub const MAX_NAME: usize = MAX_TYPE - "_response".len();
+
 /// What a peer of a link is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Role {
     /// The server.
     Master,
@@ -151,6 +158,7 @@ pub struct Empty {}
 
 /// Whether a message is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Kind {
     /// `NAME_request`, answered with `NAME_response`.
     Request,

@@ -197,7 +197,7 @@ fn ask(link: &Link) -> tokio::task::JoinHandle<Result<Empty, seqlink::RequestErr
         a_field_that_is_missing_in_all_of_them_and_has_a_name_that_is_longer_than_the_question_itself:
             0,
     };
-    tokio::spawn(link.timeout(Duration::from_secs(3600)).request(&tell))
+    tokio::spawn(link.with_timeout(Duration::from_secs(3600)).request(&tell))
 }
 
 /// Whoever waits for an answer that has been read gets it at once, also when there is no socket then.

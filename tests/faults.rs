@@ -36,12 +36,12 @@ fn handlers(seen: &Arc<Seen>) -> Router<Seen> {
         ctx.state().lock().unwrap().requests.push(number);
         Ok(echo)
     }
-    Router::shared(Arc::clone(seen)).event(on_tick).request(on_echo)
+    Router::with_state(Arc::clone(seen)).event(on_tick).request(on_echo)
 }
 
 /// Sends numbered events and requests until there were enough cuts; says how many of each.
 async fn talk(link: Link, mut dice: Dice, faults: &Faults, cuts: u64) -> (u64, u64) {
-    let link = link.timeout(Duration::from_secs(120));
+    let link = link.with_timeout(Duration::from_secs(120));
     let mut asked = 0;
     for n in 0.. {
         if faults.cuts.load(Ordering::Relaxed) >= cuts {
@@ -111,7 +111,7 @@ async fn exactly_once_and_in_order_through_faults() {
     for ((link, seen), (events, requests)) in ends.iter().zip(sent) {
         // Behind everything that was sent: when it is answered, all has arrived.
         let last = format!("{requests} the last");
-        let last = link.timeout(Duration::from_secs(60)).request(&echo(&last)).await;
+        let last = link.with_timeout(Duration::from_secs(60)).request(&echo(&last)).await;
         last.unwrap_or_else(|error| panic!("{error}; SEQLINK_SEED={seed}"));
         let mut arrived = seen.lock().unwrap();
         let expected = |many| (0..many).collect::<Vec<u64>>();

@@ -40,7 +40,7 @@ async fn fleet() -> (Master, std::net::SocketAddr) {
     let slave_of_sleep = |_: &Sleep, ctx: &Ctx<Fleet>| {
         ctx.state().master.get().and_then(|master| master.slave(7)).ok_or("no slave 7")
     };
-    let router = Router::shared(Arc::clone(&fleet))
+    let router = Router::with_state(Arc::clone(&fleet))
         .forward(slave_of::<SendRcon>)
         .forward(slave_of_sleep)
         .event(on_output);
@@ -112,7 +112,7 @@ async fn each_hop_has_numbers_of_its_own() {
 #[tokio::test(start_paused = true)]
 async fn a_forwarded_request_ends_with_the_link_that_carries_it() {
     let fleet = Arc::new(Fleet::default());
-    let router = Router::shared(Arc::clone(&fleet)).forward(|_: &Sleep, ctx: &Ctx<Fleet>| {
+    let router = Router::with_state(Arc::clone(&fleet)).forward(|_: &Sleep, ctx: &Ctx<Fleet>| {
         ctx.state().master.get().and_then(|master| master.slave(7)).ok_or("no slave 7")
     });
     let down = pair_of(Master::builder().router(router), slave().router(common::router())).await;
@@ -154,7 +154,7 @@ async fn a_forwarded_request_times_out_on_both_hops() {
         std::future::pending().await
     }
     let fleet = Arc::new(Fleet::default());
-    let router = Router::shared(Arc::clone(&fleet)).forward(|_: &Never, ctx: &Ctx<Fleet>| {
+    let router = Router::with_state(Arc::clone(&fleet)).forward(|_: &Never, ctx: &Ctx<Fleet>| {
         ctx.state().master.get().and_then(|master| master.slave(7)).ok_or("no slave 7")
     });
     let stuck = slave().router(Router::new(()).request(never));
@@ -179,7 +179,7 @@ async fn an_event_goes_on_to_every_control() {
         async fn on_output(output: InstanceOutput, ctx: Ctx<Mutex<Vec<i64>>>) {
             ctx.state().lock().unwrap().push(output.instance_id);
         }
-        let router = Router::shared(Arc::clone(seen)).event(on_output);
+        let router = Router::with_state(Arc::clone(seen)).event(on_output);
         Control::builder().url(&url).router(router).connect().await.unwrap();
     }
     let slave = Slave::builder().url(&url).id(7).connect().await.unwrap().link().await.unwrap();

@@ -44,7 +44,7 @@ fn slave_7<R>(_: &R, ctx: &Ctx<Fleet>) -> Result<Link, &'static str> {
 
 fn master(config: Config) -> Master {
     let fleet = Arc::new(Fleet::new());
-    let router = Router::shared(Arc::clone(&fleet))
+    let router = Router::with_state(Arc::clone(&fleet))
         .forward(slave_7::<SendRcon>)
         .forward(slave_7::<StopInstance>)
         .forward_event(controls::<SaveListUpdate>)
@@ -111,7 +111,7 @@ fn player(played: &Arc<Played>) -> ClientBuilder {
         sleep(Duration::from_secs(8)).await;
         Ok(SendRconResponse { result: rcon.command })
     }
-    slave().router(Router::shared(Arc::clone(played)).request(on_rcon))
+    slave().router(Router::with_state(Arc::clone(played)).request(on_rcon))
 }
 
 fn rcon(command: &str) -> SendRcon {
@@ -143,7 +143,7 @@ async fn a_forwarded_request_outlives_the_sockets_that_carry_it() {
     assert!(slave.cables.lock().unwrap().len() > 3, "it was cut");
     sleep(Duration::from_secs(100)).await;
     assert_eq!((link.ignored().responses, link.pending()), (0, 0));
-    assert!(link.is(&control.link().await) && slave.link().await.ended().is_none());
+    assert!(link.same_link(&control.link().await) && slave.link().await.ended().is_none());
 }
 
 /// The link that carries the request is lost for good, with its session: one error, and no more.
@@ -180,7 +180,7 @@ fn reader(lines: &Arc<Lines>) -> ClientBuilder {
     async fn on_line(line: Line, ctx: Ctx<Lines>) {
         ctx.state().lock().unwrap().push(line.n);
     }
-    control().router(Router::shared(Arc::clone(lines)).event(on_line))
+    control().router(Router::with_state(Arc::clone(lines)).event(on_line))
 }
 
 fn line(n: u64) -> Line {
@@ -291,7 +291,7 @@ async fn a_target_that_comes_back_gets_what_waited_for_it() {
 #[tokio::test]
 async fn an_event_goes_on_unread_under_numbers_of_each_link() {
     let fleet = Arc::new(Fleet::new());
-    let router = Router::shared(Arc::clone(&fleet)).forward_event(controls::<SaveListUpdate>);
+    let router = Router::with_state(Arc::clone(&fleet)).forward_event(controls::<SaveListUpdate>);
     let master = Master::builder().router(router).dialect(Dialect::SESSION).build().unwrap();
     fleet.set(master.clone()).unwrap();
     let address = master.listen("127.0.0.1:0").await.unwrap();
@@ -346,7 +346,7 @@ async fn an_event_that_may_not_go_to_a_target_is_left_out() {
     async fn on_line(line: Line, ctx: Ctx<Lines>) {
         ctx.state().lock().unwrap().push(line.n);
     }
-    let router = Router::shared(Arc::clone(&lines)).event(on_line);
+    let router = Router::with_state(Arc::clone(&lines)).event(on_line);
     let control = control.router(router).connect().await.unwrap();
     let slave = Slave::builder().url(&url).id(7).sessions(true).connect().await.unwrap();
     let (link, theirs) = (slave.link().await.unwrap(), control.link().await.unwrap());

@@ -27,7 +27,7 @@ async fn events_arrive_in_order_one_at_a_time() {
         tokio::time::sleep(Duration::from_millis(100 - tick.n)).await;
         ctx.state().lock().unwrap().push(tick.n);
     }
-    let router = Router::shared(Arc::clone(&seen))
+    let router = Router::with_state(Arc::clone(&seen))
         .event(on_tick)
         .request(|echo: Echo, _: Ctx<_>| async move { Ok::<_, String>(echo) });
     let pair = pair_of(Master::builder().router(router), slave()).await;

@@ -73,7 +73,7 @@ async fn nobody_is_taken_for_dead_under_load() {
     let text = "x".repeat(MIB - 200);
     let until = Instant::now() + time;
     let talks = links.iter().map(|link| {
-        let (link, text) = (link.timeout(Duration::from_secs(300)), echo(&text));
+        let (link, text) = (link.with_timeout(Duration::from_secs(300)), echo(&text));
         async move {
             let mut frames = 0;
             while Instant::now() < until {

@@ -13,8 +13,8 @@ use futures::future::join_all;
 use semver::{Version, VersionReq};
 use seqlink::transport::memory::Memory;
 use seqlink::{
-    Change, Client, ClientBuilder, ConfigError, ConnectError, Control, Ctx, Empty, Event, Master,
-    MasterBuilder, Reconnect, Registration, Request, Role, Router, Slave,
+    Client, ClientBuilder, ConfigError, ConnectError, Control, Ctx, Empty, Event, Master,
+    MasterBuilder, MembershipEvent, Reconnect, Registration, Request, Role, Router, Slave,
 };
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
@@ -28,8 +28,10 @@ async fn listening(builder: MasterBuilder) -> (Master, SocketAddr, Changes) {
     let log = Arc::clone(&changes);
     let builder = builder.on_change(move |change| {
         let line = match change {
-            Change::Joined(link) => format!("+{:?}", link.peer().id),
-            Change::Left(link, closed) => format!("-{:?} {}", link.peer().id, closed.reason),
+            MembershipEvent::Joined(link) => format!("+{:?}", link.peer().id),
+            MembershipEvent::Left(link, closed) => {
+                format!("-{:?} {}", link.peer().id, closed.reason)
+            }
             _ => unreachable!(),
         };
         log.lock().unwrap().push(line);
@@ -369,7 +371,7 @@ async fn single_bytes_beside_a_busy_link_are_all_kept() {
     async fn on_tick(tick: Tick, ctx: Ctx<Mutex<Vec<u64>>>) {
         ctx.state().lock().unwrap().push(tick.n);
     }
-    let router = Router::shared(Arc::clone(&counted)).event(on_tick);
+    let router = Router::with_state(Arc::clone(&counted)).event(on_tick);
     let config = config(|config| config.heartbeat_interval = Duration::from_millis(10));
     let (master, address, _) = listening(Master::builder().router(router).config(config)).await;
     let mut raw = Raw::control(address).await;
@@ -491,7 +493,7 @@ async fn ten_thousand_each_way_at_once_over_one_socket() {
     let client = slave_of(address, 7).router(router()).connect().await.unwrap();
     let ends = [client.link().await.unwrap(), master.slave(7).unwrap()];
     let calls = ends.iter().flat_map(|link| {
-        let link = link.timeout(Duration::from_secs(60));
+        let link = link.with_timeout(Duration::from_secs(60));
         (0..10_000).map(move |n| {
             let (text, link) = (n.to_string(), link.clone());
             tokio::spawn(async move { link.request(&echo(&text)).await.unwrap().text == text })

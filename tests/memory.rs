@@ -98,7 +98,7 @@ impl Peer {
     }
 
     /// Throws away what has come, which are heartbeats.
-    fn skim(&mut self) {
+    fn read_slowly(&mut self) {
         self.stream.set_nonblocking(true).unwrap();
         let mut waste = [0; 4096];
         while self.stream.read(&mut waste).is_ok_and(|bytes| bytes > 0) {}
@@ -126,7 +126,7 @@ impl World {
         for _ in 0..2 * intervals {
             self.peers.iter_mut().for_each(|peer| {
                 peer.beat();
-                peer.skim();
+                peer.read_slowly();
             });
             sleep(HEARTBEAT / 2);
         }

@@ -29,12 +29,12 @@ fn handlers(seen: &Arc<Seen>) -> Router<Seen> {
         ctx.state().lock().unwrap().push(echo.text.parse().unwrap());
         Ok(echo)
     }
-    Router::shared(Arc::clone(seen)).event(on_tick).request(on_echo)
+    Router::with_state(Arc::clone(seen)).event(on_tick).request(on_echo)
 }
 
 /// One side of the conversation: all of it leaves as one burst after the other.
 async fn talk(link: Link) {
-    let link = link.timeout(Duration::from_secs(100));
+    let link = link.with_timeout(Duration::from_secs(100));
     for round in 0..ROUNDS {
         let n = round * 3;
         let text = echo(&(n + 1).to_string());
@@ -86,9 +86,9 @@ async fn conversation(left: [usize; 2], manner: Manner) -> [usize; 2] {
     };
     tokio::join!(talk(ours.clone()), talk(theirs.clone()));
     // What was cut behind the last answer is still to arrive.
-    let settled = ours.timeout(Duration::from_secs(100)).request(&echo("75"));
+    let settled = ours.with_timeout(Duration::from_secs(100)).request(&echo("75"));
     settled.await.unwrap();
-    theirs.timeout(Duration::from_secs(100)).request(&echo("75")).await.unwrap();
+    theirs.with_timeout(Duration::from_secs(100)).request(&echo("75")).await.unwrap();
     let all: Vec<u64> = (0..=ROUNDS * 3).collect();
     for seen in [&up, &down] {
         // A request's handler and an event's may take turns; neither comes twice.

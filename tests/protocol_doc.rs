@@ -5,13 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use seqlink::Config;
 use seqlink::catalog::clusterio::*;
 use seqlink::catalog::{clusterio, game_node, game_node::*};
 use seqlink::message::{Direction, Entry, Event, Kind, Request};
 use seqlink::wire::{
-    Close, Frame, Hello, Nothing, Ready, RegisterControl, RegisterSlave, Response, without_seq,
+    Close, Frame, Hello, Ready, RegisterControl, RegisterSlave, Response, without_seq,
 };
+use seqlink::{Config, Empty};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -57,8 +57,8 @@ impl Shapes {
             .request::<SetInstanceConfigField>()
             .request::<AssignInstanceCommand>()
             .request::<AssignInstance>()
-            .plain::<Nothing>("prepare_disconnect_request")
-            .plain::<Nothing>("prepare_disconnect_response")
+            .plain::<Empty>("prepare_disconnect_request")
+            .plain::<Empty>("prepare_disconnect_response")
             .request::<StartInstance>()
             .request::<CreateSave>()
             .request::<StopInstance>()
@@ -113,7 +113,7 @@ fn messages() -> impl Iterator<Item = &'static Entry> {
 
 /// Reads the frame `text` with the library's types and says its type; `Err` says what is wrong.
 fn read(text: &'static str, shapes: &Shapes) -> Result<String, String> {
-    let frame = Frame::read(text).map_err(|error| error.to_string())?;
+    let frame = Frame::parse(text).map_err(|error| error.to_string())?;
     frame.numbered().map_err(|error| error.to_string())?;
     let envelope: BTreeMap<String, Value> =
         serde_json::from_str(text).map_err(|error| error.to_string())?;
@@ -124,7 +124,7 @@ fn read(text: &'static str, shapes: &Shapes) -> Result<String, String> {
     let rewrite = shapes.data.get(&kind).ok_or(format!("unknown type {kind}"))?;
     let mut written = envelope["data"].clone();
     if kind.ends_with("_response") {
-        let response = Response::read(frame.data).map_err(|error| error.to_string())?;
+        let response = Response::parse(frame.data).map_err(|error| error.to_string())?;
         if response.error().is_some() {
             let keys = written.as_object().map_or(0, |object| object.len());
             return if keys == 2 { Ok(kind + ", an error") } else { Err(format!("{keys} keys")) };

@@ -88,7 +88,7 @@ async fn a_timeout_leaves_nothing_behind() {
     let config = config(|config| config.requests_in_flight = 1);
     let pair = pair_of(Master::builder().router(router()), slave().config(config)).await;
     let started = Instant::now();
-    let hasty = pair.ours.timeout(Duration::from_millis(250));
+    let hasty = pair.ours.with_timeout(Duration::from_millis(250));
     let error = hasty.request(&Sleep { ms: 1000 }).await.unwrap_err();
     assert!(
         matches!(error, RequestError::Timeout { after } if after.as_millis() == 250),
@@ -112,7 +112,7 @@ async fn the_nearest_timeout_holds() {
         RequestError::Timeout { after } => after.as_secs(),
         other => panic!("{other}"),
     };
-    let patient = pair.ours.timeout(Duration::from_secs(2));
+    let patient = pair.ours.with_timeout(Duration::from_secs(2));
     assert_eq!(after(patient.request(&Sleep { ms: 0 }).await.unwrap_err()), 2);
     assert_eq!(after(pair.ours.request(&echo("a")).await.unwrap_err()), 3);
     let link = pair.ours.clone();
@@ -134,7 +134,7 @@ async fn a_shorter_limit_is_not_put_off_by_a_longer_one() {
     let mut calls = Vec::new();
     for ms in [2600, 300, 1400] {
         sleep(Duration::from_millis(10)).await;
-        let request = link.timeout(Duration::from_millis(ms)).request(&echo("a"));
+        let request = link.with_timeout(Duration::from_millis(ms)).request(&echo("a"));
         calls.push(tokio::spawn(async move {
             let begun = Instant::now();
             let error = request.await.unwrap_err();
@@ -238,7 +238,7 @@ async fn a_peer_that_never_reads_costs_the_outbox() {
         let link = link.clone();
         async move {
             let text = Echo { text: "x".repeat(1000) };
-            match link.timeout(Duration::from_secs(600)).request(&text).await {
+            match link.with_timeout(Duration::from_secs(600)).request(&text).await {
                 Err(RequestError::Closed { closed, .. }) => closed,
                 other => panic!("{other:?}"),
             }
@@ -332,7 +332,7 @@ async fn the_inbox_is_bounded() {
         Ok(echo)
     }
     let handled = Arc::new(Mutex::new(0));
-    let router = Router::shared(Arc::clone(&handled)).event(slow).request(on_echo);
+    let router = Router::with_state(Arc::clone(&handled)).event(slow).request(on_echo);
     let config = config(|config| (config.max_frame, config.inbox) = (10_000, 12_500));
     let pair = pair_of(Master::builder().router(router).config(config), slave()).await;
     let big = |n| Big { n, text: "x".repeat(1000) };
@@ -414,7 +414,7 @@ async fn two_full_directions_still_move() {
     .await;
     let text = "x".repeat(10_000);
     let ask = |link: &Link| {
-        let link = link.timeout(Duration::from_secs(600));
+        let link = link.with_timeout(Duration::from_secs(600));
         futures::future::join_all((0..500).map(move |_| link.request(&echo(&text))))
     };
     let both = async { tokio::join!(ask.clone()(&pair.ours), ask(&pair.theirs)) };
@@ -449,7 +449,7 @@ async fn the_handler_of_an_event_asks_on_its_own_link() {
         ctx.state().lock().unwrap().push(answer.text.parse().unwrap());
     }
     let seen: Arc<Mutex<Vec<u64>>> = Arc::default();
-    let events = Router::shared(Arc::clone(&seen)).event(on_tick);
+    let events = Router::with_state(Arc::clone(&seen)).event(on_tick);
     let pair = pair_of(Master::builder().router(events), slave().router(router())).await;
     for n in 0..20 {
         pair.ours.event(&Tick { n }).await.unwrap();
@@ -496,7 +496,7 @@ async fn a_panic_in_an_event_leaves_the_next() {
         ctx.state().lock().unwrap().push(tick.n);
     }
     let seen: Arc<Mutex<Vec<u64>>> = Arc::default();
-    let router = Router::shared(Arc::clone(&seen)).event(on_tick);
+    let router = Router::with_state(Arc::clone(&seen)).event(on_tick);
     let pair = pair_of(Master::builder().router(router), slave()).await;
     for n in 0..6 {
         pair.ours.event(&Tick { n }).await.unwrap();
@@ -568,7 +568,7 @@ async fn a_lost_link_tells_what_was_not_delivered() {
 async fn ten_thousand_each_way_at_once() {
     let pair = pair_of(Master::builder().router(router()), slave().router(router())).await;
     let ask = |link: &Link| {
-        let link = link.timeout(Duration::from_secs(3600));
+        let link = link.with_timeout(Duration::from_secs(3600));
         futures::future::join_all((0..10_000).map(move |n| {
             let text = n.to_string();
             let call = link.request(&echo(&text));

@@ -131,7 +131,7 @@ impl Ends {
         {
             match next.expect("a fault") {
                 Incoming::Text(text) => self.texts.push(text.as_str().to_owned()),
-                Incoming::Control => {}
+                Incoming::Ping => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -141,7 +141,7 @@ impl Ends {
     async fn hear(&mut self, said: &Said, pieces: impl Iterator<Item = &[u8]>) {
         for piece in pieces {
             self.peer.write_all(piece).await.unwrap();
-            self.socket.rest();
+            self.socket.shrink();
             self.look();
         }
         assert!(self.texts == said.texts, "{} of {} texts", self.texts.len(), said.texts.len());
@@ -256,7 +256,7 @@ async fn nothing_that_waits_to_be_written_is_lost() {
         }
         sent.extend(frame(LAST | TEXT, &text, None));
         socket.send(Outgoing::Text(text.into())).unwrap();
-        socket.rest();
+        socket.shrink();
         assert!(poll_fn(|cx| socket.poll_receive(cx)).now_or_never().is_none());
     }
 }

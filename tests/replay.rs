@@ -267,7 +267,7 @@ impl Play {
                 let peer = self.peers.get_mut(&conn).unwrap();
                 let closed = loop {
                     match soon(peer.any()).await {
-                        Some(Incoming::Control) => {}
+                        Some(Incoming::Ping) => {}
                         other => break other,
                     }
                 };
@@ -299,7 +299,7 @@ impl Play {
             let link = self.link(conn).await;
             send_event(&link, name, recorded["data"].clone()).await;
         } else if let Some(name) = kind.strip_suffix("_request") {
-            let link = self.link(conn).await.timeout(Duration::from_secs(60));
+            let link = self.link(conn).await.with_timeout(Duration::from_secs(60));
             let data = serde_json::value::to_raw_value(&recorded["data"]).unwrap();
             let asking = tokio::spawn(link.request_raw(name, &data));
             self.asking.insert((conn_of_session(conn), seq), asking);

@@ -30,7 +30,7 @@ async fn a_cut_cable_is_not_noticed() {
     let busy = |link: Link| async move {
         for n in 0..400 {
             link.event(&Tick { n }).await.unwrap();
-            let answer = link.timeout(Duration::from_secs(100)).request(&echo(&n.to_string()));
+            let answer = link.with_timeout(Duration::from_secs(100)).request(&echo(&n.to_string()));
             assert_eq!(answer.await.unwrap().text, n.to_string());
             sleep(Duration::from_millis(5)).await;
         }
@@ -46,8 +46,8 @@ async fn a_cut_cable_is_not_noticed() {
     let all: Vec<u64> = (0..400).collect();
     assert_eq!((&*up.lock().unwrap(), &*down.lock().unwrap()), (&all, &all));
     assert_eq!((ours.pending(), theirs.pending()), (0, 0));
-    assert!(ours.is(&client.link().await.unwrap()), "still the same link");
-    assert!(theirs.is(&world.master.slave(7).unwrap()), "still the same link");
+    assert!(ours.same_link(&client.link().await.unwrap()), "still the same link");
+    assert!(theirs.same_link(&world.master.slave(7).unwrap()), "still the same link");
 }
 
 /// What is asked while there is no socket waits, and is answered after the resume.
@@ -77,7 +77,7 @@ async fn a_silent_cable_is_noticed_and_replaced() {
     let link = client.link().await.unwrap();
     world.cable().silence();
     let started = Instant::now();
-    let answer = link.timeout(Duration::from_secs(60)).request(&echo("late")).await.unwrap();
+    let answer = link.with_timeout(Duration::from_secs(60)).request(&echo("late")).await.unwrap();
     assert_eq!(answer, echo("late"));
     let took = started.elapsed().as_secs_f64();
     assert!((10.0..16.0).contains(&took), "{took} s");
@@ -106,7 +106,8 @@ async fn a_session_that_is_not_resumed_ends_every_wait() {
         }
     });
     sleep(Duration::from_secs(5)).await;
-    let queued = tokio::spawn(link.timeout(Duration::from_secs(90)).request(&echo("never sent")));
+    let queued =
+        tokio::spawn(link.with_timeout(Duration::from_secs(90)).request(&echo("never sent")));
     let closed = soon(link.closed()).await;
     cutter.abort();
     assert!(closed.reason.as_str().starts_with("Not resumed within 20s"), "{closed}");
@@ -119,7 +120,7 @@ async fn a_session_that_is_not_resumed_ends_every_wait() {
     soon(theirs.closed()).await;
     // The client registers anew, with a new link.
     let next = soon(client.link()).await.unwrap();
-    assert!(!next.is(&link));
+    assert!(!next.same_link(&link));
     assert_eq!(next.request(&echo("again")).await.unwrap(), echo("again"));
 }
 
@@ -154,7 +155,7 @@ async fn an_invalidated_session_is_followed_by_a_fresh_one() {
     assert!(matches!(error, RequestError::Closed { delivery: Delivery::Unknown, .. }), "{error}");
     assert!(error.to_string().contains("does not know the session any more"), "{error}");
     let next = soon(client.link()).await.unwrap();
-    assert!(!next.is(&link));
+    assert!(!next.same_link(&link));
     assert_eq!(cables.lock().unwrap().len(), 2, "on the same socket");
     next.event(&Tick { n: 99 }).await.unwrap();
     assert_eq!(next.request(&echo("fresh")).await.unwrap(), echo("fresh"));
@@ -425,5 +426,5 @@ async fn a_session_that_ends_in_this_moment_is_invalidated() {
     peer.say(r#"{"seq":1,"type":"echo_request","data":{"text":"anew"}}"#).await;
     assert!(soon(peer.hear()).await.contains("anew"));
     let anew = attaching.await.unwrap().unwrap();
-    assert!(!anew.is(&link) && link.is_closed());
+    assert!(!anew.same_link(&link) && link.is_closed());
 }

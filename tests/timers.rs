@@ -21,7 +21,7 @@ fn ms(ms: u64) -> Duration {
 /// Asks what is never answered in time, and says how long that took.
 async fn ask(link: Link, limit: u64) -> (u64, Duration, RequestError) {
     let start = Instant::now();
-    let error = link.timeout(ms(limit)).request(&Sleep { ms: 90_000 }).await.unwrap_err();
+    let error = link.with_timeout(ms(limit)).request(&Sleep { ms: 90_000 }).await.unwrap_err();
     (limit, start.elapsed(), error)
 }
 
@@ -138,7 +138,7 @@ async fn the_time_of_a_request_passes_while_it_waits_for_its_turn() {
             // Without a socket nothing makes room.
             place.cable().silence();
             let text = echo(&"x".repeat(7900));
-            let asked = link.timeout(ms(8000)).request(&text);
+            let asked = link.with_timeout(ms(8000)).request(&text);
             first.spawn(async move {
                 let start = Instant::now();
                 (8000, start.elapsed(), asked.await.unwrap_err())
@@ -150,7 +150,7 @@ async fn the_time_of_a_request_passes_while_it_waits_for_its_turn() {
             let link = link.clone();
             waiting.spawn(async move {
                 let start = Instant::now();
-                let asked = link.timeout(ms(limit)).request(&echo(&"y".repeat(500)));
+                let asked = link.with_timeout(ms(limit)).request(&echo(&"y".repeat(500)));
                 let error = asked.await.unwrap_err();
                 (limit, start.elapsed(), error)
             });

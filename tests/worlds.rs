@@ -17,7 +17,7 @@ use common::faults::Dice;
 use common::*;
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
-use seqlink::master::Change;
+use seqlink::master::MembershipEvent;
 use seqlink::transport::websocket::WebSocket;
 use seqlink::{
     Client, ClientBuilder, Config, Control, Ctx, Delivery, Event, Link, Master, Reconnect, Request,
@@ -240,7 +240,7 @@ async fn master(world: World) -> turmoil::Result {
     let here = world.clone();
     let master = Master::builder().router(handlers(&world)).config(settings());
     let master = master.on_change(move |change| {
-        if let Change::Joined(link) = change {
+        if let MembershipEvent::Joined(link) = change {
             tokio::spawn(talk(here.clone(), link, "master"));
         }
     });
@@ -448,7 +448,7 @@ fn alive(facts: &Facts, master: &Master) -> Result<(), String> {
         // A link whose machine has crashed never learns of its end.
         let arrived = facts.arrived.get(session).map_or(0, Vec::len) as u64;
         let ours = master.slaves().into_iter().chain(master.controls());
-        if ours.clone().any(|known| known.is(link)) {
+        if ours.clone().any(|known| known.same_link(link)) {
             if arrived != *sent || link.pending() > 0 {
                 let pending = link.pending();
                 return Err(format!("session {session}: {arrived} of {sent}, {pending} pending"));

@@ -80,7 +80,7 @@ async fn soon<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 
 /// What a slave answers to the master, as Clusterio's own slave would.
 fn slave_router(seen: &Arc<Seen>) -> Router<Seen> {
-    Router::shared(Arc::clone(seen))
+    Router::with_state(Arc::clone(seen))
         .request(async |assign: AssignInstance, ctx: Ctx<Seen>| {
             ctx.state().add(json!({"assign": assign.instance_id}));
             assert!(assign.serialized_config.get().starts_with("{\"groups\":["));
@@ -103,7 +103,7 @@ fn slave_router(seen: &Arc<Seen>) -> Router<Seen> {
 }
 
 fn control_router(seen: &Arc<Seen>) -> Router<Seen> {
-    Router::shared(Arc::clone(seen))
+    Router::with_state(Arc::clone(seen))
         .event(async |update: InstanceUpdate, ctx: Ctx<Seen>| {
             ctx.state().add(json!({"update": update.0.status}));
         })
@@ -374,7 +374,7 @@ async fn many_cuts(installed: &Path) {
         sent
     };
     let requests = async {
-        let link = control.timeout(Duration::from_secs(60));
+        let link = control.with_timeout(Duration::from_secs(60));
         let mut sent = 0;
         while !over.load(Ordering::Relaxed) {
             let asked = sent..sent + 3;
@@ -432,7 +432,7 @@ async fn killed(installed: &Path) {
     assert!(matches!(answer, Err(RequestError::Closed { .. })), "{answer:?}");
 
     let new = client.link().await.unwrap();
-    assert!(!new.is(&old));
+    assert!(!new.same_link(&old));
     new.request(&UpdateInstances { instances: vec![] }).await.unwrap();
     seen.wait("lists", 1).await;
     // One connection of the first master, one of the second for both the refusal and the new link.

@@ -74,7 +74,7 @@ async fn our_control(master: &Master) -> (seqlink::Client, Link) {
     let tokens = ClusterioTokens::from_secret(&keys().secret).unwrap();
     let control = Control::builder().url(http(address(master))).token(tokens.user_token("ann"));
     let control = control.connect().await.unwrap();
-    let link = control.link().await.unwrap().timeout(Duration::from_secs(30));
+    let link = control.link().await.unwrap().with_timeout(Duration::from_secs(30));
     (control, link)
 }
 

@@ -170,8 +170,8 @@ impl ClientBuilder {
         let deadline = registrant.config.handshake_deadline();
         let stop = CancellationToken::new();
         match registrant.register(Box::new(transport), deadline, None, stop).await? {
-            Dialled::Fresh(transport, agreement) => {
-                let (link, driver) = registrant.link(transport, *agreement);
+            Dialled::Fresh(transport, negotiated) => {
+                let (link, driver) = registrant.link(transport, *negotiated);
                 tokio::spawn(async move {
                     let (_, rest) = driver.run(&mut Unrecoverable).await;
                     rest.finish().await;

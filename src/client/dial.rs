@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{ConnectError, HandshakeError};
-use crate::handshake::{self, Agreement, Hold, Registered, Registration, Terms};
+use crate::handshake::{self, HandshakeConfig, Negotiated, Registered, Registration, ResumeInfo};
 use crate::link::{Config, Driver, Link, Resumption, Routes};
 use crate::transport::Transport;
 use crate::transport::websocket::{self, Address, UpgradeError};
@@ -26,7 +26,7 @@ pub(super) type CustomDial =
 
 /// What came of an attempt.
 pub(super) enum Dialled {
-    Fresh(Box<dyn Transport>, Box<Agreement>),
+    Fresh(Box<dyn Transport>, Box<Negotiated>),
     Resumed(Resumption),
 }
 
@@ -52,7 +52,7 @@ impl Dialer {
     /// go on with, and the last number that was received in it.
     pub(super) async fn dial(
         &self,
-        held: Option<(&Hold, Option<u64>)>,
+        held: Option<(&ResumeInfo, Option<u64>)>,
     ) -> Result<Dialled, ConnectError> {
         let deadline = self.registrant.config.handshake_deadline();
         // A client that is closed still resumes its session, to end it gracefully.
@@ -115,10 +115,10 @@ impl Registrant {
         &self,
         mut transport: Box<dyn Transport>,
         deadline: Instant,
-        held: Option<(&Hold, Option<u64>)>,
+        held: Option<(&ResumeInfo, Option<u64>)>,
         stop: CancellationToken,
     ) -> Result<Dialled, ConnectError> {
-        let terms = Terms {
+        let handshake_config = HandshakeConfig {
             versions: self.versions.clone(),
             deadline,
             timeout: self.config.handshake_timeout,
@@ -126,11 +126,11 @@ impl Registrant {
             stop,
             outbox: self.config.outbox,
         };
-        let script = handshake::client(&mut transport, &terms, &self.registration, held);
+        let script = handshake::client(&mut transport, &handshake_config, &self.registration, held);
         Ok(match script.await? {
-            Registered::Fresh(agreement) => Dialled::Fresh(transport, agreement),
-            Registered::Resumed { last_seq, hold } => {
-                Dialled::Resumed(Resumption { transport, last_seq, hold })
+            Registered::Fresh(negotiated) => Dialled::Fresh(transport, negotiated),
+            Registered::Resumed { last_seq, resume_info } => {
+                Dialled::Resumed(Resumption { transport, last_seq, resume_info })
             }
         })
     }
@@ -139,10 +139,10 @@ impl Registrant {
     pub(super) fn link(
         &self,
         transport: Box<dyn Transport>,
-        agreement: Agreement,
+        negotiated: Negotiated,
     ) -> (Link, Driver) {
         let (config, routes) = (self.config.clone(), Arc::clone(&self.routes));
-        Link::start(transport, agreement, self.registration.peer.role, config, routes)
+        Link::start(transport, negotiated, self.registration.peer.role, config, routes)
     }
 }
 

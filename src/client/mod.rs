@@ -19,7 +19,7 @@ use dial::{Dialer, Dialled};
 
 use crate::close::{CloseCode, Closed, ClosedBy, Reason};
 use crate::error::ConnectError;
-use crate::link::{Driver, Link, Lost, Recover, Resumption};
+use crate::link::{CutSession, Driver, Link, Recover, Resumption};
 
 /// A client that does the work, known by its id.
 #[derive(Debug)]
@@ -188,22 +188,26 @@ impl Client {
     fn start(dialer: Dialer, reconnect: Reconnect) -> Self {
         let (sender, state) = watch::channel(State::Connecting);
         let stop = Stop { token: dialer.stop.clone(), reason: Arc::default() };
-        let task =
-            Task { dialer, backoff: Backoff::new(reconnect), state: sender, stop: stop.clone() };
+        let task = ClientTask {
+            dialer,
+            backoff: Backoff::new(reconnect),
+            state: sender,
+            stop: stop.clone(),
+        };
         tokio::spawn(task.run());
         Self { state, stop }
     }
 }
 
 /// The client's own task: dials, runs the link to its end, dials again.
-struct Task {
+struct ClientTask {
     dialer: Dialer,
     backoff: Backoff,
     state: watch::Sender<State>,
     stop: Stop,
 }
 
-impl Task {
+impl ClientTask {
     async fn run(mut self) {
         let error = loop {
             let mut next = self.dialer.dial(None).await;
@@ -211,9 +215,9 @@ impl Task {
             // any more, and the client has registered on the same socket.
             let failure = loop {
                 match next {
-                    Ok(Dialled::Fresh(transport, agreement)) => {
-                        let (link, driver) = self.dialer.registrant.link(transport, *agreement);
-                        match self.hold(&link, driver).await {
+                    Ok(Dialled::Fresh(transport, negotiated)) => {
+                        let (link, driver) = self.dialer.registrant.link(transport, *negotiated);
+                        match self.hold_session(&link, driver).await {
                             End::Final(error) => break Err(error),
                             End::Lost(failure) => break Ok(failure),
                             End::Replaced(dialled) => next = Ok(dialled),
@@ -240,7 +244,7 @@ impl Task {
     }
 
     /// Runs a link to its end.
-    async fn hold(&mut self, link: &Link, driver: Driver) -> End {
+    async fn hold_session(&mut self, link: &Link, driver: Driver) -> End {
         self.backoff.connected();
         self.state.send_replace(State::Connected(link.clone()));
         let Self { dialer, backoff, stop, .. } = self;
@@ -308,17 +312,17 @@ impl Recover for Redial<'_> {
         std::future::pending().await
     }
 
-    async fn recover(&mut self, lost: &Lost) -> Result<Resumption, Closed> {
-        let Lost { cut, hold, last_seq, .. } = lost;
+    async fn recover(&mut self, session: &CutSession) -> Result<Resumption, Closed> {
+        let CutSession { cut, resume_info, last_seq, .. } = session;
         self.backoff.disconnected();
         let Self { dialer, backoff, found } = self;
         let dialling = async {
             loop {
                 let Some(delay) = backoff.next() else { return Err(cut.clone()) };
-                lost.next_try(delay);
+                session.next_try(delay);
                 tracing::debug!(?delay, "trying to resume");
                 sleep(delay).await;
-                match dialer.dial(Some((hold, *last_seq))).await {
+                match dialer.dial(Some((resume_info, *last_seq))).await {
                     Ok(Dialled::Resumed(resumption)) => {
                         backoff.connected();
                         return Ok(resumption);
@@ -337,8 +341,8 @@ impl Recover for Redial<'_> {
                 }
             }
         };
-        timeout(hold.timeout, dialling).await.unwrap_or_else(|_| {
-            let reason = format!("Not resumed within {:?}: {}", hold.timeout, cut.reason);
+        timeout(resume_info.timeout, dialling).await.unwrap_or_else(|_| {
+            let reason = format!("Not resumed within {:?}: {}", resume_info.timeout, cut.reason);
             Err(Closed::lost(reason))
         })
     }

@@ -13,6 +13,7 @@
 mod client;
 mod server;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,10 +31,10 @@ use crate::secret::Secret;
 use crate::session::Session;
 use crate::transport::{self, Incoming, Outgoing, Transport};
 use crate::version::{VersionError, Versions};
-use crate::wire::{Close, Dialect, Draft, EncodeError, Frame, Text};
+use crate::wire::{Close, Dialect, EncodeError, EncodedMessage, Frame, Text};
 
 pub(crate) use client::{Registered, client};
-pub(crate) use server::{Arrival, SessionTerms, cont, invalidate, server};
+pub(crate) use server::{Arrival, SessionConfig, cont, invalidate, server};
 
 /// Longest frame in bytes before `ready`.
 pub(crate) const MAX_FRAME: usize = 16 * 1024;
@@ -60,6 +61,16 @@ pub struct Peer {
     pub version: Version,
 }
 
+impl fmt::Display for Peer {
+    /// The role, and the id of a slave: `slave 7`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.id {
+            Some(id) => write!(f, "{} {id}", self.role),
+            None => self.role.fmt(f),
+        }
+    }
+}
+
 /// What a client says of itself, before it is let in.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -75,7 +86,7 @@ pub(crate) type Authenticate =
     Arc<dyn Fn(Registration) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
 /// What both scripts need to know.
-pub(crate) struct Terms {
+pub(crate) struct HandshakeConfig {
     pub(crate) versions: Versions,
     /// For the whole handshake, from the accepted socket on.
     pub(crate) deadline: Instant,
@@ -90,7 +101,7 @@ pub(crate) struct Terms {
 
 /// A handshake that came to `ready`.
 #[derive(Debug)]
-pub(crate) struct Agreement {
+pub(crate) struct Negotiated {
     /// What is still to be said before everything else: a master's `ready`. Its client finds the
     /// link in the registry as soon as it knows of it.
     pub(crate) first: Option<Text>,
@@ -99,19 +110,19 @@ pub(crate) struct Agreement {
     /// The lower of the two versions.
     pub(crate) version: Version,
     /// How the link outlives its socket; `None` where it does not.
-    pub(crate) hold: Option<Hold>,
+    pub(crate) resume_info: Option<ResumeInfo>,
 }
 
 /// What it takes to go on with a session over another socket.
 #[derive(Clone, Debug)]
-pub(crate) struct Hold {
+pub(crate) struct ResumeInfo {
     pub(crate) token: Secret,
     /// How long the master holds the session after a cut.
     pub(crate) timeout: Duration,
     pub(crate) heartbeat_interval: Duration,
 }
 
-impl Terms {
+impl HandshakeConfig {
     /// The peer's outbox holds what is not acknowledged: it learns at a quarter of its room, which
     /// is taken to be as much as this side's, and soon enough for its memory to stay small.
     fn session(&self, dialect: Dialect) -> Session {
@@ -121,15 +132,15 @@ impl Terms {
 
 struct Script<'a, T> {
     transport: &'a mut T,
-    terms: &'a Terms,
+    config: &'a HandshakeConfig,
     session: Session,
 }
 
 impl<'a, T: Transport> Script<'a, T> {
-    fn new(transport: &'a mut T, terms: &'a Terms, dialect: Dialect) -> Self {
+    fn new(transport: &'a mut T, config: &'a HandshakeConfig, dialect: Dialect) -> Self {
         transport.set_limit(MAX_FRAME);
-        let session = terms.session(dialect);
-        Self { transport, terms, session }
+        let session = config.session(dialect);
+        Self { transport, config, session }
     }
 
     fn finish(
@@ -137,14 +148,14 @@ impl<'a, T: Transport> Script<'a, T> {
         first: Option<Text>,
         peer: Peer,
         version: Version,
-        hold: Option<Hold>,
-    ) -> Agreement {
+        resume_info: Option<ResumeInfo>,
+    ) -> Negotiated {
         self.transport.set_limit(usize::MAX);
-        Agreement { first, session: self.session, peer, version, hold }
+        Negotiated { first, session: self.session, peer, version, resume_info }
     }
 
     fn negotiate(&self, theirs: &str) -> Result<(Version, Version), HandshakeError> {
-        let negotiated = self.terms.versions.negotiate(theirs)?;
+        let negotiated = self.config.versions.negotiate(theirs)?;
         let theirs = Version::parse(theirs).unwrap_or_else(|_| negotiated.clone());
         Ok((theirs, negotiated))
     }
@@ -152,13 +163,13 @@ impl<'a, T: Transport> Script<'a, T> {
     /// Numbers a handshake frame.
     fn frame(&mut self, kind: &'static str, data: &impl Serialize) -> Result<Text, HandshakeError> {
         let unsaid = |error| HandshakeError::Encode { kind, error };
-        let draft = Draft::protocol(kind, data).map_err(unsaid)?;
-        if draft.bytes() > MAX_FRAME {
+        let message = EncodedMessage::protocol(kind, data).map_err(unsaid)?;
+        if message.bytes() > MAX_FRAME {
             let limit = "a handshake frame";
-            let (bytes, most) = (draft.bytes(), MAX_FRAME);
+            let (bytes, most) = (message.bytes(), MAX_FRAME);
             return Err(unsaid(EncodeError::TooLong { bytes, limit, most }));
         }
-        let text = self.session.sending.handshake(&draft);
+        let text = self.session.sending.handshake(&message);
         text.map_err(|error| unsaid(error.into()))
     }
 
@@ -169,10 +180,10 @@ impl<'a, T: Transport> Script<'a, T> {
     ) -> Result<(), HandshakeError> {
         let text = self.frame(kind, data)?;
         let sending = transport::send(self.transport, Outgoing::Text(text));
-        let sending = self.terms.stop.run_until_cancelled(sending);
+        let sending = self.config.stop.run_until_cancelled(sending);
         let late =
-            HandshakeError::Timeout { waiting_for: "room to write", after: self.terms.timeout };
-        let sent = timeout_at(self.terms.deadline, sending).await.map_err(|_| late)?;
+            HandshakeError::Timeout { waiting_for: "room to write", after: self.config.timeout };
+        let sent = timeout_at(self.config.deadline, sending).await.map_err(|_| late)?;
         Ok(sent.unwrap_or(Err(TransportError::Ended))?)
     }
 
@@ -180,12 +191,12 @@ impl<'a, T: Transport> Script<'a, T> {
         loop {
             let incoming = tokio::select! {
                 biased;
-                () = self.terms.stop.cancelled() => {
+                () = self.config.stop.cancelled() => {
                     return Err(HandshakeError::Shutdown(Reason::new("shutdown")));
                 }
-                incoming = timeout_at(self.terms.deadline, transport::receive(self.transport)) => incoming,
+                incoming = timeout_at(self.config.deadline, transport::receive(self.transport)) => incoming,
             };
-            let after = self.terms.timeout;
+            let after = self.config.timeout;
             match incoming
                 .map_err(|_| HandshakeError::Timeout { waiting_for: expected, after })??
             {
@@ -194,21 +205,21 @@ impl<'a, T: Transport> Script<'a, T> {
                 Incoming::Close(code, reason) => {
                     return Err(HandshakeError::Closed(Closed::remote(code, reason.as_str())));
                 }
-                Incoming::Control => {}
+                Incoming::Ping => {}
             }
         }
     }
 
     /// Tells the peer why there is no link, and gives it time to read that.
     async fn refuse(mut self, error: HandshakeError, us: Role) -> HandshakeError {
-        if let Some((code, reason)) = farewell(&error, us) {
+        if let Some((code, reason)) = close_frame(&error, us) {
             // A peer that has said `close` itself is only answered with the close frame.
             let answer = matches!(error, HandshakeError::Closed(_));
             let goodbye = async {
                 if self.session.sending.dialect().close_message && !answer {
                     let close = Close { reason: reason.as_str().to_owned() };
-                    if let Ok(draft) = Draft::protocol(Close::TYPE, &close)
-                        && let Ok(text) = self.session.sending.handshake(&draft)
+                    if let Ok(message) = EncodedMessage::protocol(Close::TYPE, &close)
+                        && let Ok(text) = self.session.sending.handshake(&message)
                     {
                         transport::send(self.transport, Outgoing::Text(text)).await?;
                     }
@@ -223,14 +234,14 @@ impl<'a, T: Transport> Script<'a, T> {
                 }
             };
             let _: Result<Result<(), TransportError>, _> =
-                timeout(self.terms.close_timeout, goodbye).await;
+                timeout(self.config.close_timeout, goodbye).await;
         }
         error
     }
 }
 
 /// Code and reason for the peer; nothing where it is gone.
-fn farewell(error: &HandshakeError, us: Role) -> Option<(CloseCode, Reason)> {
+fn close_frame(error: &HandshakeError, us: Role) -> Option<(CloseCode, Reason)> {
     let invalid = |text: &str| Reason::new(format!("{}: {text}", Reason::INVALID_HANDSHAKE));
     Some(match error {
         HandshakeError::Transport(TransportError::TooLong { limit }) => {
@@ -281,7 +292,7 @@ fn invalid(expected: &'static str, fault: HandshakeFault) -> HandshakeError {
 
 /// A frame of the handshake; `close` is one in every turn.
 fn read<'a>(text: &'a Text, expected: &'static str) -> Result<Frame<'a>, HandshakeError> {
-    let frame = Frame::read(text.as_str()).map_err(|fault| invalid(expected, fault.into()))?;
+    let frame = Frame::parse(text.as_str()).map_err(|fault| invalid(expected, fault.into()))?;
     if frame.kind == Close::TYPE {
         let close: Close = data(&frame, Close::TYPE)?;
         let closed = Closed::remote(CloseCode::NO_STATUS, close.reason);
@@ -325,7 +336,7 @@ mod tests {
     #[tokio::test]
     async fn what_cannot_be_said_is_told_as_it_is() {
         let (mut ours, _theirs) = memory::pair();
-        let terms = Terms {
+        let config = HandshakeConfig {
             versions: Versions::default(),
             deadline: Instant::now() + Duration::from_secs(1),
             timeout: Duration::from_secs(1),
@@ -333,7 +344,7 @@ mod tests {
             stop: CancellationToken::new(),
             outbox: 1 << 20,
         };
-        let mut script = Script::new(&mut ours, &terms, Dialect::PLAIN);
+        let mut script = Script::new(&mut ours, &config, Dialect::PLAIN);
         let text = script.frame("hello", &Broken).unwrap_err().to_string();
         assert!(text.contains("hello") && text.contains("it is broken"), "{text}");
         let text = script.frame("hello", &[0; 3]).unwrap_err().to_string();

@@ -6,16 +6,16 @@ use semver::Version;
 use tokio::time::timeout_at;
 
 use super::{
-    Agreement, Authenticate, HandshakeError, HandshakeFault, Hold, Peer, Registration, Script,
-    Terms, data, invalid, read, short,
+    Authenticate, HandshakeConfig, HandshakeError, HandshakeFault, Negotiated, Peer, Registration,
+    ResumeInfo, Script, data, invalid, read, short,
 };
 use crate::close::Reason;
-use crate::message::Role;
+use crate::message::{Empty, Role};
 use crate::secret::Secret;
 use crate::transport::Transport;
 use crate::wire::{
-    Account, Continue, Dialect, Hello, Invalidate, Nothing, Ready, RegisterControl, RegisterSlave,
-    Resume, Seconds, Text,
+    Account, Continue, Dialect, Hello, Invalidate, Ready, RegisterControl, RegisterSlave, Resume,
+    Seconds, Text,
 };
 
 /// What a master expects after its `hello`, for a client that does not resume.
@@ -25,14 +25,14 @@ const REGISTRATION: &str = "register_slave or register_control";
 #[derive(Debug)]
 pub(crate) enum Arrival<S> {
     /// A session of its own; it waits for `ready`.
-    Fresh(Box<Agreement>),
+    Fresh(Box<Negotiated>),
     /// To go on with the session at `seat`, of which it has all frames up to `last_seq`. It waits
     /// for `continue`.
     Resume { seat: S, last_seq: Option<u64> },
 }
 
 /// How a master holds sessions.
-pub(crate) struct SessionTerms<'a> {
+pub(crate) struct SessionConfig<'a> {
     pub(crate) dialect: Dialect,
     pub(crate) timeout: Duration,
     pub(crate) heartbeat_interval: Duration,
@@ -45,12 +45,12 @@ pub(crate) struct SessionTerms<'a> {
 /// The master's script. `find` looks a session token up. On an error the peer has been told.
 pub(crate) async fn server<S>(
     transport: &mut impl Transport,
-    terms: &Terms,
-    session: &SessionTerms<'_>,
+    config: &HandshakeConfig,
+    session: &SessionConfig<'_>,
     authenticate: Option<&Authenticate>,
     find: impl Fn(&Secret) -> Option<S>,
 ) -> Result<Arrival<S>, HandshakeError> {
-    let mut script = Script::new(transport, terms, session.dialect);
+    let mut script = Script::new(transport, config, session.dialect);
     match script.serve(session, authenticate, find).await {
         Ok(Served::Resume(seat, last_seq)) => Ok(Arrival::Resume { seat, last_seq }),
         Ok(Served::Ready(welcome)) => Ok(Arrival::Fresh(script.welcome(*welcome))),
@@ -61,11 +61,11 @@ pub(crate) async fn server<S>(
 /// The same from where a client waits for `continue`, when its session has ended after all.
 pub(crate) async fn invalidate(
     transport: &mut impl Transport,
-    terms: &Terms,
-    session: &SessionTerms<'_>,
+    config: &HandshakeConfig,
+    session: &SessionConfig<'_>,
     authenticate: Option<&Authenticate>,
-) -> Result<Box<Agreement>, HandshakeError> {
-    let mut script = Script::new(transport, terms, session.dialect);
+) -> Result<Box<Negotiated>, HandshakeError> {
+    let mut script = Script::new(transport, config, session.dialect);
     match script.begin_anew(session, authenticate).await {
         Ok(welcome) => Ok(script.welcome(welcome)),
         Err(error) => Err(script.refuse(error, Role::Master).await),
@@ -73,10 +73,15 @@ pub(crate) async fn invalidate(
 }
 
 /// The master's answer to a `resume`.
-pub(crate) fn cont(last_seq: Option<u64>, hold: &Hold, dialect: &Dialect, peer: &Peer) -> Continue {
+pub(crate) fn cont(
+    last_seq: Option<u64>,
+    resume_info: &ResumeInfo,
+    dialect: &Dialect,
+    peer: &Peer,
+) -> Continue {
     // The account is `ready`'s alone: Clusterio's controls refuse it here (measured).
-    let Offer { timeout, interval, .. } = Offer::to(peer, hold);
-    let session_token = dialect.renews_token.then(|| hold.token.clone());
+    let Offer { timeout, interval, .. } = Offer::to(peer, resume_info);
+    let session_token = dialect.renews_token.then(|| resume_info.token.clone());
     Continue { last_seq, session_timeout: timeout, heartbeat_interval: interval, session_token }
 }
 
@@ -90,18 +95,18 @@ struct Welcome {
     ready: Text,
     peer: Peer,
     version: Version,
-    hold: Option<Hold>,
+    resume_info: Option<ResumeInfo>,
 }
 
 impl<T: Transport> Script<'_, T> {
     async fn serve<S>(
         &mut self,
-        session: &SessionTerms<'_>,
+        session: &SessionConfig<'_>,
         authenticate: Option<&Authenticate>,
         find: impl Fn(&Secret) -> Option<S>,
     ) -> Result<Served<S>, HandshakeError> {
-        let version = self.terms.versions.ours().to_string();
-        let plugins = session.dialect.plugins.then_some(Nothing {});
+        let version = self.config.versions.ours().to_string();
+        let plugins = session.dialect.plugins.then_some(Empty {});
         self.say(Hello::TYPE, &Hello { version, plugins }).await?;
 
         let text = self.hear(REGISTRATION).await?;
@@ -121,7 +126,7 @@ impl<T: Transport> Script<'_, T> {
     /// The session of a `resume` is gone: its client registers on the same socket.
     async fn begin_anew(
         &mut self,
-        session: &SessionTerms<'_>,
+        session: &SessionConfig<'_>,
         authenticate: Option<&Authenticate>,
     ) -> Result<Welcome, HandshakeError> {
         self.say(Invalidate::TYPE, &Invalidate {}).await?;
@@ -133,7 +138,7 @@ impl<T: Transport> Script<'_, T> {
     async fn let_in(
         &mut self,
         text: &Text,
-        session: &SessionTerms<'_>,
+        session: &SessionConfig<'_>,
         authenticate: Option<&Authenticate>,
     ) -> Result<Welcome, HandshakeError> {
         if let Some(reason) = (session.shut)() {
@@ -161,14 +166,14 @@ impl<T: Transport> Script<'_, T> {
             let registration = Registration { peer: peer.clone(), token };
             self.admit(authenticate, registration).await?;
         }
-        let hold = session.dialect.resumes().then(|| session.hold());
-        let ready = self.frame(Ready::TYPE, &ready(hold.as_ref(), &peer))?;
-        Ok(Welcome { ready, peer, version: negotiated, hold })
+        let resume_info = session.dialect.resumes().then(|| session.resume_info());
+        let ready = self.frame(Ready::TYPE, &ready(resume_info.as_ref(), &peer))?;
+        Ok(Welcome { ready, peer, version: negotiated, resume_info })
     }
 
-    fn welcome(self, welcome: Welcome) -> Box<Agreement> {
-        let Welcome { ready, peer, version, hold } = welcome;
-        Box::new(self.finish(Some(ready), peer, version, hold))
+    fn welcome(self, welcome: Welcome) -> Box<Negotiated> {
+        let Welcome { ready, peer, version, resume_info } = welcome;
+        Box::new(self.finish(Some(ready), peer, version, resume_info))
     }
 
     /// Asks the authenticator, which is the application's own code.
@@ -180,14 +185,14 @@ impl<T: Transport> Script<'_, T> {
         let asked = AssertUnwindSafe(async { authenticate(registration).await }).catch_unwind();
         let verdict = tokio::select! {
             biased;
-            () = self.terms.stop.cancelled() => {
+            () = self.config.stop.cancelled() => {
                 return Err(HandshakeError::Shutdown(Reason::new("shutdown")));
             }
-            verdict = timeout_at(self.terms.deadline, asked) => verdict,
+            verdict = timeout_at(self.config.deadline, asked) => verdict,
         };
         let late = |_| HandshakeError::Timeout {
             waiting_for: "verdict of the authenticator",
-            after: self.terms.timeout,
+            after: self.config.timeout,
         };
         let verdict = verdict.map_err(late)?.unwrap_or_else(|_| {
             tracing::error!("the authenticator panicked");
@@ -197,17 +202,17 @@ impl<T: Transport> Script<'_, T> {
     }
 }
 
-impl SessionTerms<'_> {
-    fn hold(&self) -> Hold {
+impl SessionConfig<'_> {
+    fn resume_info(&self) -> ResumeInfo {
         let (timeout, heartbeat_interval) = (self.timeout, self.heartbeat_interval);
-        Hold { token: (self.token)(), timeout, heartbeat_interval }
+        ResumeInfo { token: (self.token)(), timeout, heartbeat_interval }
     }
 }
 
-fn ready(hold: Option<&Hold>, peer: &Peer) -> Ready {
-    let Some(hold) = hold else { return Ready::default() };
-    let Offer { timeout, interval, account } = Offer::to(peer, hold);
-    let session_token = Some(hold.token.clone());
+fn ready(resume_info: Option<&ResumeInfo>, peer: &Peer) -> Ready {
+    let Some(resume_info) = resume_info else { return Ready::default() };
+    let Offer { timeout, interval, account } = Offer::to(peer, resume_info);
+    let session_token = Some(resume_info.token.clone());
     Ready { session_token, session_timeout: timeout, heartbeat_interval: interval, account }
 }
 
@@ -220,14 +225,14 @@ struct Offer {
 
 impl Offer {
     /// Clusterio's clients refuse keys of a later version than theirs (measured).
-    fn to(peer: &Peer, hold: &Hold) -> Self {
+    fn to(peer: &Peer, resume_info: &ResumeInfo) -> Self {
         let alpha = alpha(&peer.version);
         let roles = alpha.is_none_or(|alpha| alpha >= 10).then(Vec::new);
         let account = (peer.role == Role::Control && alpha.is_none_or(|alpha| alpha >= 5))
             .then(|| Account { name: peer.agent.clone(), roles });
         Self {
-            timeout: alpha.is_none_or(|alpha| alpha >= 9).then_some(Seconds(hold.timeout)),
-            interval: Some(Seconds(hold.heartbeat_interval)),
+            timeout: alpha.is_none_or(|alpha| alpha >= 9).then_some(Seconds(resume_info.timeout)),
+            interval: Some(Seconds(resume_info.heartbeat_interval)),
             account,
         }
     }
@@ -258,8 +263,9 @@ mod tests {
             let version = Version::parse(version).unwrap();
             let peer = Peer { role, id: None, name: None, agent: "a".into(), version };
             let (timeout, interval) = (Duration::from_secs(60), Duration::from_secs(15));
-            let hold = Hold { token: "t".into(), timeout, heartbeat_interval: interval };
-            serde_json::to_string(&ready(Some(&hold), &peer)).unwrap()
+            let resume_info =
+                ResumeInfo { token: "t".into(), timeout, heartbeat_interval: interval };
+            serde_json::to_string(&ready(Some(&resume_info), &peer)).unwrap()
         };
         let old = r#"{"session_token":"t","heartbeat_interval":15"#;
         let new = r#"{"session_token":"t","session_timeout":60,"heartbeat_interval":15"#;
@@ -281,8 +287,9 @@ mod tests {
         let version = Version::parse("2.0.0-alpha.12").unwrap();
         let peer = Peer { role: Role::Control, id: None, name: None, agent: "a".into(), version };
         let (timeout, heartbeat_interval) = (Duration::from_secs(60), Duration::from_secs(15));
-        let hold = Hold { token: "t".into(), timeout, heartbeat_interval };
-        let text = serde_json::to_string(&cont(None, &hold, &Dialect::SESSION, &peer)).unwrap();
+        let resume_info = ResumeInfo { token: "t".into(), timeout, heartbeat_interval };
+        let text =
+            serde_json::to_string(&cont(None, &resume_info, &Dialect::SESSION, &peer)).unwrap();
         assert_eq!(text, r#"{"last_seq":null,"session_timeout":60,"heartbeat_interval":15}"#);
     }
 }

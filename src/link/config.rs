@@ -91,3 +91,83 @@ impl Config {
         must(held, "session_timeout", "at most 30 days")
     }
 }
+
+/// Setters, to be chained: `Config::default().with_handlers(64)`.
+impl Config {
+    /// Sets [`request_timeout`](Self::request_timeout).
+    #[must_use]
+    pub fn with_request_timeout(mut self, request_timeout: Duration) -> Self {
+        self.request_timeout = request_timeout;
+        self
+    }
+
+    /// Sets [`handshake_timeout`](Self::handshake_timeout).
+    #[must_use]
+    pub fn with_handshake_timeout(mut self, handshake_timeout: Duration) -> Self {
+        self.handshake_timeout = handshake_timeout;
+        self
+    }
+
+    /// Sets [`heartbeat_interval`](Self::heartbeat_interval).
+    #[must_use]
+    pub fn with_heartbeat_interval(mut self, heartbeat_interval: Duration) -> Self {
+        self.heartbeat_interval = heartbeat_interval;
+        self
+    }
+
+    /// Sets [`session_timeout`](Self::session_timeout).
+    #[must_use]
+    pub fn with_session_timeout(mut self, session_timeout: Duration) -> Self {
+        self.session_timeout = session_timeout;
+        self
+    }
+
+    /// Sets [`disconnect_timeout`](Self::disconnect_timeout).
+    #[must_use]
+    pub fn with_disconnect_timeout(mut self, disconnect_timeout: Duration) -> Self {
+        self.disconnect_timeout = disconnect_timeout;
+        self
+    }
+
+    /// Sets [`close_timeout`](Self::close_timeout).
+    #[must_use]
+    pub fn with_close_timeout(mut self, close_timeout: Duration) -> Self {
+        self.close_timeout = close_timeout;
+        self
+    }
+
+    /// Sets [`max_frame`](Self::max_frame).
+    #[must_use]
+    pub fn with_max_frame(mut self, max_frame: usize) -> Self {
+        self.max_frame = max_frame;
+        self
+    }
+
+    /// Sets [`outbox`](Self::outbox).
+    #[must_use]
+    pub fn with_outbox(mut self, outbox: usize) -> Self {
+        self.outbox = outbox;
+        self
+    }
+
+    /// Sets [`inbox`](Self::inbox).
+    #[must_use]
+    pub fn with_inbox(mut self, inbox: usize) -> Self {
+        self.inbox = inbox;
+        self
+    }
+
+    /// Sets [`requests_in_flight`](Self::requests_in_flight).
+    #[must_use]
+    pub fn with_requests_in_flight(mut self, requests_in_flight: usize) -> Self {
+        self.requests_in_flight = requests_in_flight;
+        self
+    }
+
+    /// Sets [`handlers`](Self::handlers).
+    #[must_use]
+    pub fn with_handlers(mut self, handlers: usize) -> Self {
+        self.handlers = handlers;
+        self
+    }
+}

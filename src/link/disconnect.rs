@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use super::outbound::{Handle, prepare_disconnect};
 use crate::close::Closed;
 use crate::message::Empty;
-use crate::wire::{Draft, PREPARE_DISCONNECT};
+use crate::wire::{EncodedMessage, PREPARE_DISCONNECT};
 
 /// Waits until both sides have finished, for `limit` at most, and begins to close. Dropped half-way,
 /// the link closes at once.
@@ -38,7 +38,7 @@ async fn prepare(handle: &Handle) {
         return handle.drain(false, false);
     }
     // What is sent before the question has been received when it is answered.
-    if let Ok(question) = Draft::request(PREPARE_DISCONNECT, &Empty {}) {
+    if let Ok(question) = EncodedMessage::request(PREPARE_DISCONNECT, &Empty {}) {
         prepare_disconnect(handle, &question).await;
     }
 }

@@ -7,12 +7,12 @@ use serde_json::value::RawValue;
 use super::outbound::{Handle, RequestFuture};
 use crate::error::{RequestError, SendError};
 use crate::message::{Event, Request};
-use crate::wire::{Draft, EncodeError};
+use crate::wire::{EncodeError, EncodedMessage};
 
 /// Asks the link and gives its answer, or the text of the error that its asker is answered with.
 pub(super) async fn relay<R: Request>(
     target: Handle,
-    request: Result<Draft, EncodeError>,
+    request: Result<EncodedMessage, EncodeError>,
     timeout: Option<Duration>,
 ) -> Result<Box<RawValue>, String> {
     let request = request.map_err(SendError::from);
@@ -25,7 +25,7 @@ pub(super) async fn relay<R: Request>(
 }
 
 /// Hands an event on to a link, behind those that wait for it already. Waits for nothing.
-pub(super) fn hand_on<E: Event>(target: &Handle, event: &Draft) -> Result<(), SendError> {
+pub(super) fn hand_on<E: Event>(target: &Handle, event: &EncodedMessage) -> Result<(), SendError> {
     target.may_send(E::NAME, E::DIRECTION, E::SINCE)?;
     target.fits(event)?;
     target.hand_on(event);
@@ -35,7 +35,7 @@ pub(super) fn hand_on<E: Event>(target: &Handle, event: &Draft) -> Result<(), Se
 /// The same to any number of links. One that cannot have it is told of in the log.
 pub(super) fn hand_on_to_all<E: Event>(
     targets: impl IntoIterator<Item = Handle>,
-    event: Result<Draft, EncodeError>,
+    event: Result<EncodedMessage, EncodeError>,
 ) {
     let event = event.map_err(SendError::from);
     for target in targets {
@@ -51,7 +51,7 @@ pub(super) fn hand_on_to_all<E: Event>(
 mod tests {
     use serde::{Deserialize, Serialize};
 
-    use super::super::outbound::{Next, Outlet, tests::outlet};
+    use super::super::outbound::{NextWrite, Outlet, tests::outlet};
     use super::*;
     use crate::close::CloseCode;
     use crate::wire::{Frame, decode};
@@ -74,13 +74,13 @@ mod tests {
     fn hand_on_line(link: &Outlet, n: usize) {
         let line = Line { n, text: "x".repeat(900) };
         let json = serde_json::to_string(&line).unwrap();
-        hand_on::<Line>(link, &Draft::event_read(Line::NAME, &json).unwrap()).unwrap();
+        hand_on::<Line>(link, &EncodedMessage::event_read(Line::NAME, &json).unwrap()).unwrap();
     }
 
     fn taken(link: &Outlet) -> Option<usize> {
-        let Next::Frames([Some(text)]) = link.next() else { return None };
+        let NextWrite::Frames([Some(text)]) = link.next() else { return None };
         link.wrote(1);
-        let frame = Frame::read(text.as_str()).unwrap();
+        let frame = Frame::parse(text.as_str()).unwrap();
         Some(decode::<Line>(frame.data).unwrap().n)
     }
 

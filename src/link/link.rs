@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,11 +18,11 @@ use super::outbound::{Handle, Outlet, RequestFuture};
 use super::state::{Ignored, LinkState, States};
 use crate::close::{CloseCode, Closed};
 use crate::error::{EventError, RequestError, SendError};
-use crate::handshake::{Agreement, Hold, Peer};
+use crate::handshake::{Negotiated, Peer, ResumeInfo};
 use crate::message::{Event, Request, Role};
 use crate::session::Session;
 use crate::transport::Transport;
-use crate::wire::{Draft, decode};
+use crate::wire::{EncodedMessage, decode};
 
 /// One side's handle of a link. Cheap to clone; all clones are the same link.
 ///
@@ -52,21 +53,21 @@ impl Link {
     /// A link over a finished handshake, and the task behind it, which is to be run.
     pub(crate) fn start(
         transport: Box<dyn Transport>,
-        agreement: Agreement,
+        negotiated: Negotiated,
         us: Role,
         config: Config,
         routes: Arc<Routes>,
     ) -> (Self, Driver) {
-        let Agreement { first, session, peer, version, hold } = agreement;
+        let Negotiated { first, session, peer, version, resume_info } = negotiated;
         let Session { sending, receiving } = session;
-        let handle = Handle::new(us, peer, version, config, sending, hold);
+        let handle = Handle::new(us, peer, version, config, sending, resume_info);
         let outlet = Outlet::new(handle.clone());
         (Self::new(handle), Driver::new(transport, first, outlet, receiving, routes))
     }
 
     /// Asks the peer and waits for its answer.
     ///
-    /// The time limit is this handle's [`timeout`](Self::timeout), else the type's own, else
+    /// The time limit is this handle's [`timeout`](Self::with_timeout), else the type's own, else
     /// [`Config::request_timeout`]. It starts with the first poll and includes any wait for room.
     ///
     /// # Cancel safety
@@ -81,12 +82,12 @@ impl Link {
         &self,
         request: &R,
     ) -> impl Future<Output = Result<R::Response, RequestError>> + Send + 'static + use<R> {
-        let draft = self
+        let message = self
             .handle
             .may_send(R::NAME, R::DIRECTION, R::SINCE)
-            .and_then(|()| Ok(Draft::request(R::NAME, request)?));
+            .and_then(|()| Ok(EncodedMessage::request(R::NAME, request)?));
         let timeout = self.timeout.or(R::TIMEOUT);
-        RequestFuture::new(self.handle.clone(), draft, timeout, |data| decode(data))
+        RequestFuture::new(self.handle.clone(), message, timeout, |data| decode(data))
     }
 
     /// Asks with a message that is already JSON: `name` without `_request`, `data` an object. The
@@ -102,8 +103,8 @@ impl Link {
         name: &str,
         data: &RawValue,
     ) -> impl Future<Output = Result<Box<RawValue>, RequestError>> + Send + 'static + use<> {
-        let draft = Draft::request(name, data).map_err(SendError::from);
-        RequestFuture::raw(self.handle.clone(), draft, self.timeout)
+        let message = EncodedMessage::request(name, data).map_err(SendError::from);
+        RequestFuture::raw(self.handle.clone(), message, self.timeout)
     }
 
     /// Queues an event. `Ok` means queued, not handled: what is queued is lost if the link ends
@@ -120,12 +121,12 @@ impl Link {
         &self,
         event: &E,
     ) -> impl Future<Output = Result<(), EventError>> + Send + 'static + use<E> {
-        let draft = self
+        let message = self
             .handle
             .may_send(E::NAME, E::DIRECTION, E::SINCE)
-            .and_then(|()| Ok(Draft::event(E::NAME, event)?));
+            .and_then(|()| Ok(EncodedMessage::event(E::NAME, event)?));
         let handle = self.handle.clone();
-        async move { handle.event(&draft?).await }
+        async move { handle.event(&message?).await }
     }
 
     /// Sends one event over many links: it is written as JSON once, and no link waits for another.
@@ -144,17 +145,17 @@ impl Link {
         event: &E,
         links: impl IntoIterator<Item = &'a Self>,
     ) -> Result<(), SendError> {
-        let draft = Draft::event(E::NAME, event)?;
+        let message = EncodedMessage::event(E::NAME, event)?;
         let mut outcome = Ok(());
         for link in links {
-            outcome = outcome.and(hand_on::<E>(&link.handle, &draft));
+            outcome = outcome.and(hand_on::<E>(&link.handle, &message));
         }
         outcome
     }
 
     /// This link, with another time limit for the requests made through the returned handle.
     #[must_use]
-    pub fn timeout(&self, timeout: Duration) -> Self {
+    pub fn with_timeout(&self, timeout: Duration) -> Self {
         Self { handle: self.handle.clone(), timeout: Some(timeout) }
     }
 
@@ -237,6 +238,12 @@ impl Link {
         self.handle.peer()
     }
 
+    /// The number of the link. No other link of this process has the same, and a later link has a
+    /// greater one: it tells the links of a slave that comes back apart.
+    pub fn number(&self) -> u64 {
+        self.handle.number()
+    }
+
     /// The negotiated protocol version: the lower of both sides', without a pre-release tag.
     pub fn version(&self) -> &Version {
         self.handle.version()
@@ -263,13 +270,13 @@ impl Link {
 
     /// Whether both are handles of the same link. A slave that registers anew is a new link of the
     /// same peer.
-    pub fn is(&self, other: &Self) -> bool {
-        self.handle.is_same(&other.handle)
+    pub fn same_link(&self, other: &Self) -> bool {
+        self == other
     }
 
     /// How the link outlives its socket; `None` where it does not.
-    pub(crate) fn hold(&self) -> Option<Hold> {
-        self.handle.hold()
+    pub(crate) fn resume_info(&self) -> Option<ResumeInfo> {
+        self.handle.resume_info()
     }
 
     /// Whether it has lost its socket, and its session is held.
@@ -288,6 +295,21 @@ impl Link {
 
     pub(crate) fn describe_peer(&self) -> String {
         self.handle.describe_peer()
+    }
+}
+
+/// Two handles of the same link are equal, whatever time limits they have.
+impl PartialEq for Link {
+    fn eq(&self, other: &Self) -> bool {
+        self.number() == other.number()
+    }
+}
+
+impl Eq for Link {}
+
+impl Hash for Link {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.number().hash(state);
     }
 }
 

@@ -18,7 +18,7 @@ mod state;
 mod tests;
 
 pub use config::Config;
-pub(crate) use driver::{Driver, Lost, Recover, Resumption, Unrecoverable};
+pub(crate) use driver::{CutSession, Driver, Recover, Resumption, Unrecoverable};
 pub(crate) use inbound::Routes;
 pub use link::Link;
 pub use router::{Ctx, Router};

@@ -1,14 +1,18 @@
 //! The texts of the error answers that a link gives by itself.
 
 use crate::close::cut;
-use crate::wire::{Draft, EncodeError};
+use crate::wire::{EncodeError, EncodedMessage};
 
 /// Longest text of an error response in bytes; longer ones are cut.
 pub(super) const MAX_ERROR: usize = 4096;
 
 /// An error response; its text is cut to 4 KiB.
-pub(super) fn error_response(name: &str, seq: u64, error: &str) -> Result<Draft, EncodeError> {
-    Draft::error(name, seq, cut(error, MAX_ERROR))
+pub(super) fn error_response(
+    name: &str,
+    seq: u64,
+    error: &str,
+) -> Result<EncodedMessage, EncodeError> {
+    EncodedMessage::error(name, seq, cut(error, MAX_ERROR))
 }
 
 /// The error for the peer whose request's handler has panicked.

@@ -10,10 +10,10 @@ use super::inbound::{Call, EventRoute, Handled, RequestRoute, Routes};
 use super::link::Link;
 use super::outbound::Handle;
 use super::refusal::error_response;
-use crate::error::ConfigError;
+use crate::error::{ConfigError, NotASlave};
 use crate::handshake::Peer;
 use crate::message::{Event, Request};
-use crate::wire::{Draft, decode};
+use crate::wire::{EncodedMessage, decode};
 
 /// The handlers of one side, by message type, and the state that they share.
 ///
@@ -96,6 +96,16 @@ impl<S> Ctx<S> {
         self.link.peer()
     }
 
+    /// The id of the slave that sent the message.
+    ///
+    /// # Errors
+    ///
+    /// The peer is no slave. That cannot happen with a message whose direction is
+    /// [`SLAVE_TO_MASTER`](crate::Direction::SLAVE_TO_MASTER) alone.
+    pub fn slave_id(&self) -> Result<i64, NotASlave> {
+        self.peer().id.ok_or(NotASlave)
+    }
+
     /// When the asker is expected to give up, by the request type's own timeout or else this
     /// side's `request_timeout`; `None` for an event. The wire does not carry it.
     pub fn deadline(&self) -> Option<Instant> {
@@ -106,11 +116,11 @@ impl<S> Ctx<S> {
 impl<S: Send + Sync + 'static> Router<S> {
     /// No handlers yet.
     pub fn new(state: S) -> Self {
-        Self::shared(Arc::new(state))
+        Self::with_state(Arc::new(state))
     }
 
     /// No handlers yet, and a state that others hold too.
-    pub fn shared(state: Arc<S>) -> Self {
+    pub fn with_state(state: Arc<S>) -> Self {
         Self { state, routes: Ok(Routes::default()) }
     }
 
@@ -164,7 +174,7 @@ impl<S: Send + Sync + 'static> Router<S> {
     {
         self.add_request::<R>(move |ctx, call| {
             let target = resolve(&decode(call.data)?, &ctx).map_err(|error| error.to_string());
-            let request = Draft::request_read(R::NAME, call.data);
+            let request = EncodedMessage::request_read(R::NAME, call.data);
             let (asker, seq) = (ctx.link.handle().clone(), call.seq);
             Ok(async move {
                 let answer = match target {
@@ -219,7 +229,7 @@ impl<S: Send + Sync + 'static> Router<S> {
         self.add_event::<E>(move |ctx, call| {
             let targets = resolve(&decode(call.data)?, &ctx);
             let targets = targets.into_iter().map(|link| link.handle().clone());
-            hand_on_to_all::<E>(targets, Draft::event_read(E::NAME, call.data));
+            hand_on_to_all::<E>(targets, EncodedMessage::event_read(E::NAME, call.data));
             Ok(std::future::ready(()).boxed())
         })
     }
@@ -278,7 +288,7 @@ async fn finish<R: Request, T: serde::Serialize>(
     outcome: Result<T, String>,
 ) {
     let write = move || match &outcome {
-        Ok(response) => Draft::response(R::NAME, seq, response),
+        Ok(response) => EncodedMessage::response(R::NAME, seq, response),
         Err(error) => error_response(R::NAME, seq, error),
     };
     handle.answer(R::NAME, seq, write).await;

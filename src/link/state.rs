@@ -1,6 +1,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use futures::stream::{self, Stream};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -113,6 +114,14 @@ impl States {
         }
         self.receiver.changed().await.ok()?;
         Some(self.receiver.borrow_and_update().clone())
+    }
+
+    /// The same as a stream: it begins with the next state, and ends after the last.
+    pub fn into_stream(self) -> impl Stream<Item = LinkState> + Send + 'static {
+        stream::unfold(self, |mut states| async move {
+            let state = states.next().await?;
+            Some((state, states))
+        })
     }
 }
 

@@ -5,7 +5,7 @@ use semver::Version;
 use super::*;
 use crate::close::{CloseCode, ClosedBy};
 use crate::error::RequestError;
-use crate::handshake::{Agreement, Peer};
+use crate::handshake::{Negotiated, Peer};
 use crate::message::{Empty, Event, Request, Role};
 use crate::session::Session;
 use crate::transport::memory;
@@ -34,9 +34,9 @@ fn pair(last_sent: u64) -> [Link; 2] {
         let version = Version::new(2, 0, 0);
         let peer = Peer { role, id: None, name: None, agent, version: version.clone() };
         let session = Session::continuing(Dialect::PLAIN, last_sent);
-        let agreement = Agreement { first: None, session, peer, version, hold: None };
+        let negotiated = Negotiated { first: None, session, peer, version, resume_info: None };
         let (routes, config) = (Arc::default(), Config::default());
-        let (link, driver) = Link::start(Box::new(transport), agreement, us, config, routes);
+        let (link, driver) = Link::start(Box::new(transport), negotiated, us, config, routes);
         tokio::spawn(async move { driver.run(&mut Unrecoverable).await });
         link
     };

@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout_at};
 use super::{Inner, Master};
 use crate::error::AcceptError;
 use crate::link::Link;
-use crate::transport::websocket::{self, Admission, Stream};
+use crate::transport::websocket::{self, Admission, IoStream};
 
 /// How long a listener that cannot accept waits before it tries again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -153,12 +153,16 @@ impl Master {
     /// # Cancel safety
     ///
     /// Dropped before it is ready, the stream is dropped too.
-    pub async fn accept(&self, stream: impl Stream) -> Result<Link, AcceptError> {
+    pub async fn accept(&self, stream: impl IoStream) -> Result<Link, AcceptError> {
         self.open(stream, &self.inner.admission).await
     }
 
     /// The upgrade and the handshake of a connection, in one time limit.
-    async fn open(&self, stream: impl Stream, admission: &Admission) -> Result<Link, AcceptError> {
+    async fn open(
+        &self,
+        stream: impl IoStream,
+        admission: &Admission,
+    ) -> Result<Link, AcceptError> {
         let deadline = self.inner.config.handshake_deadline();
         let Inner { config, dialect, stop, .. } = &*self.inner;
         let upgrade = websocket::accept(stream, config.max_frame, *dialect, admission);

@@ -1,15 +1,15 @@
 use std::fmt;
 use std::future::Future;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use futures::FutureExt as _;
 use semver::{Version, VersionReq};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::refused::Refused;
+use super::refused::RefusedConnections;
 use super::registry::Registry;
-use super::{Change, Inner, Master, OnChange};
+use super::{Inner, Master, MembershipEvent, OnChange};
 use crate::error::ConfigError;
 use crate::handshake::{Authenticate, Registration};
 use crate::link::{Config, Router, Routes};
@@ -143,7 +143,10 @@ impl MasterBuilder {
     /// Called one at a time, on whatever task brings the change about: it must not block. To wait
     /// for something, send it to a task of your own. A link's messages are handled after its
     /// `Joined` has returned.
-    pub fn on_change(mut self, on_change: impl Fn(Change) + Send + Sync + 'static) -> Self {
+    pub fn on_change(
+        mut self,
+        on_change: impl Fn(MembershipEvent) + Send + Sync + 'static,
+    ) -> Self {
         self.on_change = Some(Box::new(on_change));
         self
     }
@@ -163,10 +166,11 @@ impl MasterBuilder {
             dialect: self.dialect,
             admission: self.admission?,
             sessions: Mutex::default(),
-            refused: Refused::default(),
+            refused: RefusedConnections::default(),
             registry: Mutex::new(Registry::default()),
             announcing: Mutex::new(()),
             on_change: self.on_change,
+            membership: OnceLock::new(),
             stop: CancellationToken::new(),
             doors: TaskTracker::new(),
             links: TaskTracker::new(),

@@ -8,27 +8,30 @@ mod sessions;
 #[cfg(feature = "hyper")]
 mod upgrade;
 
+use std::collections::HashSet;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use futures::stream::{self, Stream, StreamExt as _};
+use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use builder::MasterBuilder;
-use refused::Refused;
+use refused::RefusedConnections;
 use registry::{Membership, Registry};
 use sessions::{Found, Sessions};
 
 use crate::close::{CloseCode, Closed, Reason};
 use crate::error::HandshakeError;
-use crate::handshake::{self, Agreement, Arrival, Authenticate, SessionTerms, Terms};
+use crate::handshake::{self, Arrival, Authenticate, HandshakeConfig, Negotiated, SessionConfig};
 use crate::link::{Config, Link, Resumption, Routes, Unrecoverable};
 use crate::message::Role;
 use crate::secret::Secret;
 use crate::transport::Transport;
-use crate::transport::websocket::{Admission, Stream, WebSocket};
+use crate::transport::websocket::{Admission, IoStream, WebSocket};
 use crate::version::Versions;
 use crate::wire::Dialect;
 
@@ -60,10 +63,12 @@ struct Inner {
     dialect: Dialect,
     registry: Mutex<Registry>,
     sessions: Mutex<Sessions>,
-    refused: Refused,
+    refused: RefusedConnections,
     /// Held while a change is made and told, so that changes are told in their order.
     announcing: Mutex<()>,
     on_change: Option<OnChange>,
+    /// Made for the first that follows it.
+    membership: OnceLock<broadcast::Sender<MembershipEvent>>,
     stop: CancellationToken,
     /// The listeners, and the connections that are no links yet.
     doors: TaskTracker,
@@ -71,12 +76,15 @@ struct Inner {
     links: TaskTracker,
 }
 
-type OnChange = Box<dyn Fn(Change) + Send + Sync>;
+/// How many events a stream of them may be behind.
+const EVENTS: usize = 1024;
+
+type OnChange = Box<dyn Fn(MembershipEvent) + Send + Sync>;
 
 /// A link came or went.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum Change {
+pub enum MembershipEvent {
     /// A client has registered.
     Joined(Link),
     /// A client is gone. For a slave that is replaced, this comes before its successor's
@@ -123,13 +131,13 @@ impl Master {
     /// # Errors and cancel safety
     ///
     /// As [`attach`](Self::attach).
-    pub async fn attach_upgraded(&self, stream: impl Stream) -> Result<Link, HandshakeError> {
+    pub async fn attach_upgraded(&self, stream: impl IoStream) -> Result<Link, HandshakeError> {
         self.attach_socket(stream, self.inner.dialect).await
     }
 
     pub(crate) async fn attach_socket(
         &self,
-        stream: impl Stream,
+        stream: impl IoStream,
         dialect: Dialect,
     ) -> Result<Link, HandshakeError> {
         let deadline = self.inner.config.handshake_deadline();
@@ -144,7 +152,7 @@ impl Master {
         deadline: Instant,
     ) -> Result<Link, HandshakeError> {
         let Inner { config, versions, authenticate, stop, .. } = &*self.inner;
-        let terms = Terms {
+        let handshake_config = HandshakeConfig {
             versions: versions.clone(),
             deadline,
             timeout: config.handshake_timeout,
@@ -152,7 +160,7 @@ impl Master {
             stop: stop.clone(),
             outbox: config.outbox,
         };
-        let session = SessionTerms {
+        let session = SessionConfig {
             dialect,
             timeout: config.session_timeout,
             heartbeat_interval: config.heartbeat_interval,
@@ -160,30 +168,41 @@ impl Master {
             shut: &|| self.registry(|registry| registry.shut()),
         };
         let find = |token: &Secret| self.sessions(|sessions| sessions.find(token));
-        let arrival =
-            handshake::server(&mut transport, &terms, &session, authenticate.as_ref(), find);
+        let arrival = handshake::server(
+            &mut transport,
+            &handshake_config,
+            &session,
+            authenticate.as_ref(),
+            find,
+        );
         match arrival.await? {
-            Arrival::Fresh(agreement) => Ok(self.start(transport, *agreement)),
+            Arrival::Fresh(negotiated) => Ok(self.start(transport, *negotiated)),
             Arrival::Resume { seat, last_seq } => {
                 let mut transport = match self.hand_over(transport, seat, last_seq).await {
                     Ok(link) => return Ok(link),
                     Err(transport) => transport,
                 };
                 let authenticate = authenticate.as_ref();
-                let anew = handshake::invalidate(&mut transport, &terms, &session, authenticate);
-                let agreement = anew.await?;
-                Ok(self.start(transport, *agreement))
+                let anew = handshake::invalidate(
+                    &mut transport,
+                    &handshake_config,
+                    &session,
+                    authenticate,
+                );
+                let negotiated = anew.await?;
+                Ok(self.start(transport, *negotiated))
             }
         }
     }
 
     /// A link over a finished handshake, on a task of its own.
-    fn start(&self, transport: Box<dyn Transport>, agreement: Agreement) -> Link {
+    fn start(&self, transport: Box<dyn Transport>, negotiated: Negotiated) -> Link {
         let inner = &self.inner;
-        let hold = agreement.hold.clone();
+        let resume_info = negotiated.resume_info.clone();
         let (config, routes) = (inner.config.clone(), Arc::clone(&inner.routes));
-        let (link, driver) = Link::start(transport, agreement, Role::Master, config, routes);
-        let sockets = hold.map(|hold| self.sessions(|s| s.open(&hold, link.clone())));
+        let (link, driver) = Link::start(transport, negotiated, Role::Master, config, routes);
+        let sockets =
+            resume_info.map(|resume_info| self.sessions(|s| s.open(&resume_info, link.clone())));
         let member = self.join(&link);
         inner.links.spawn(async move {
             let (_, rest) = match sockets {
@@ -205,11 +224,11 @@ impl Master {
         found: Found,
         last_seq: Option<u64>,
     ) -> Result<Link, Box<dyn Transport>> {
-        let mut hold = found.hold.clone();
+        let mut resume_info = found.resume_info.clone();
         if found.link.renews_token() {
-            hold.token = self.sessions(|sessions| sessions.renew(&found));
+            resume_info.token = self.sessions(|sessions| sessions.renew(&found));
         }
-        let resumption = Resumption { transport, last_seq, hold };
+        let resumption = Resumption { transport, last_seq, resume_info };
         match found.sockets.put(resumption).await {
             Ok(()) => Ok(found.link),
             Err(resumption) => Err(resumption.transport),
@@ -224,14 +243,14 @@ impl Master {
             Membership::Replaces(old) => {
                 old.close_with(CloseCode::POLICY, Reason::REPLACED);
                 let closed = Closed::local(CloseCode::POLICY, Reason::REPLACED);
-                self.announce(Change::Left(old, closed));
+                self.announce(MembershipEvent::Left(old, closed));
             }
             Membership::ShutDown(reason) => {
                 link.close_with(CloseCode::GOING_AWAY, reason.as_str());
                 return Member { master: self.clone(), link: link.clone() };
             }
         }
-        self.announce(Change::Joined(link.clone()));
+        self.announce(MembershipEvent::Joined(link.clone()));
         Member { master: self.clone(), link: link.clone() }
     }
 
@@ -239,18 +258,22 @@ impl Master {
         let _order = self.inner.announcing.lock().unwrap_or_else(PoisonError::into_inner);
         self.sessions(|sessions| sessions.close(link));
         if self.registry(|registry| registry.leave(link)) {
-            self.announce(Change::Left(link.clone(), closed));
+            self.announce(MembershipEvent::Left(link.clone(), closed));
         }
     }
 
-    fn announce(&self, change: Change) {
+    fn announce(&self, change: MembershipEvent) {
         match &change {
-            Change::Joined(link) => {
+            MembershipEvent::Joined(link) => {
                 tracing::info!(peer = %link.describe_peer(), version = %link.version(), "joined");
             }
-            Change::Left(link, closed) => {
+            MembershipEvent::Left(link, closed) => {
                 tracing::info!(peer = %link.describe_peer(), %closed, "left");
             }
+        }
+        if let Some(followers) = self.inner.membership.get() {
+            // An error means that nothing follows it any more.
+            let _ = followers.send(change.clone());
         }
         let told = self.inner.on_change.as_ref().map(|on_change| {
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| on_change(change)))
@@ -258,6 +281,43 @@ impl Master {
         if let Some(Err(_)) = told {
             tracing::error!("`on_change` panicked");
         }
+    }
+
+    /// The links that are registered now, each as [`MembershipEvent::Joined`], and then every change in
+    /// order, with no gap and nothing twice between the two.
+    ///
+    /// A reader that falls 1,024 events behind has missed some: its stream ends, with a warning in the
+    /// log, and another call begins anew with what is registered then. The stream does not end with
+    /// [`shutdown`](Self::shutdown), but no event comes after the last link has left.
+    pub fn membership(&self) -> impl Stream<Item = MembershipEvent> + Send + Unpin + 'static {
+        let sender = self.inner.membership.get_or_init(|| broadcast::channel(EVENTS).0);
+        // In this order: what joins or leaves between the two is in both, and told once below.
+        let events = sender.subscribe();
+        let present: Vec<Link> = self.slaves().into_iter().chain(self.controls()).collect();
+        let known: HashSet<u64> = present.iter().map(Link::number).collect();
+        let changes = stream::unfold((events, known), |(mut events, mut known)| async move {
+            loop {
+                let event = match events.recv().await {
+                    Ok(event) => event,
+                    Err(RecvError::Lagged(missed)) => {
+                        tracing::warn!(
+                            missed,
+                            "a stream of membership events is too slow, and ends"
+                        );
+                        return None;
+                    }
+                    Err(RecvError::Closed) => return None,
+                };
+                let is_new = match &event {
+                    MembershipEvent::Joined(link) => known.insert(link.number()),
+                    MembershipEvent::Left(link, _) => known.remove(&link.number()),
+                };
+                if is_new {
+                    return Some((event, (events, known)));
+                }
+            }
+        });
+        stream::iter(present.into_iter().map(MembershipEvent::Joined)).chain(changes).boxed()
     }
 
     /// The links of all registered slaves, in the order of their ids.

@@ -14,7 +14,7 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Tells of them: of the first at once, then how many there were and why the last one was, once a
 /// second.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Refused(Arc<Mutex<Tally>>);
+pub(super) struct RefusedConnections(Arc<Mutex<Tally>>);
 
 /// Those that are not told yet.
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ struct Tally {
     minded: bool,
 }
 
-impl Refused {
+impl RefusedConnections {
     /// One more. Needs a running tokio runtime.
     pub(super) fn add(&self, from: Option<SocketAddr>, error: &impl fmt::Display) {
         let mut tally = self.tally();
@@ -81,8 +81,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_is_told_at_once_and_the_others_once_a_second() {
-        let refused = Refused::default();
-        let waiting = |refused: &Refused| {
+        let refused = RefusedConnections::default();
+        let waiting = |refused: &RefusedConnections| {
             let tally = refused.tally();
             (tally.count, tally.minded)
         };

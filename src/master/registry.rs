@@ -51,11 +51,11 @@ impl Registry {
     /// Takes the link out; says whether it was still in.
     pub(super) fn leave(&mut self, link: &Link) -> bool {
         if let Some(id) = link.peer().id
-            && self.slaves.get(&id).is_some_and(|known| known.is(link))
+            && self.slaves.get(&id).is_some_and(|known| known.same_link(link))
         {
             return self.slaves.remove(&id).is_some();
         }
-        match self.controls.iter().position(|known| known.is(link)) {
+        match self.controls.iter().position(|known| known.same_link(link)) {
             Some(at) => {
                 self.controls.swap_remove(at);
                 true

@@ -8,19 +8,19 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
 use crate::close::Closed;
-use crate::handshake::Hold;
-use crate::link::{Link, Lost, Recover, Resumption};
+use crate::handshake::ResumeInfo;
+use crate::link::{CutSession, Link, Recover, Resumption};
 use crate::secret::Secret;
 
 /// The sessions that a master holds, by number.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
-    seats: HashMap<u64, Seat>,
+    sessions: HashMap<u64, HeldSession>,
 }
 
 /// One session: how it is proved, and where its next socket goes.
 #[derive(Debug)]
-struct Seat {
+struct HeldSession {
     tokens: Tokens,
     link: Link,
     sockets: Arc<Slot>,
@@ -29,11 +29,11 @@ struct Seat {
 /// Where a link's next socket is put. Half a word of a channel: many links never need it.
 #[derive(Debug)]
 pub(super) struct Slot {
-    next: Mutex<Next>,
+    next: Mutex<NextSocket>,
     filled: Notify,
 }
 
-enum Next {
+enum NextSocket {
     None,
     /// And where it goes back to when the session ends before it is taken.
     Socket(Resumption, oneshot::Sender<Resumption>),
@@ -43,7 +43,7 @@ enum Next {
 
 impl Slot {
     fn new() -> Self {
-        Self { next: Mutex::new(Next::None), filled: Notify::new() }
+        Self { next: Mutex::new(NextSocket::None), filled: Notify::new() }
     }
 
     /// Puts a socket in, in the place of one that was not taken yet: its client has brought a newer
@@ -52,10 +52,10 @@ impl Slot {
         let (back, unclaimed) = oneshot::channel();
         {
             let mut next = self.lock();
-            if let Next::Closed = *next {
+            if let NextSocket::Closed = *next {
                 return Err(resumption);
             }
-            *next = Next::Socket(resumption, back);
+            *next = NextSocket::Socket(resumption, back);
         }
         self.filled.notify_one();
         // Without a word it was taken, or replaced by a newer one.
@@ -73,8 +73,8 @@ impl Slot {
 
     fn taken(&self) -> Option<Resumption> {
         let mut next = self.lock();
-        match mem::replace(&mut *next, Next::None) {
-            Next::Socket(resumption, _) => Some(resumption),
+        match mem::replace(&mut *next, NextSocket::None) {
+            NextSocket::Socket(resumption, _) => Some(resumption),
             other => {
                 *next = other;
                 None
@@ -82,13 +82,13 @@ impl Slot {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Next> {
+    fn lock(&self) -> MutexGuard<'_, NextSocket> {
         // Nothing panics while the lock is held.
         self.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl fmt::Debug for Next {
+impl fmt::Debug for NextSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::None => "None",
@@ -134,40 +134,40 @@ impl Tokens {
 
 impl Sessions {
     /// Holds the session of `link` from now on.
-    pub(super) fn open(&mut self, hold: &Hold, link: Link) -> SocketQueue {
+    pub(super) fn open(&mut self, resume_info: &ResumeInfo, link: Link) -> SocketQueue {
         let slot = Arc::new(Slot::new());
-        if let Some(number) = number(&hold.token) {
-            let tokens = Tokens { shown: hold.token.clone(), given: VecDeque::new() };
+        if let Some(number) = number(&resume_info.token) {
+            let tokens = Tokens { shown: resume_info.token.clone(), given: VecDeque::new() };
             let sockets = Arc::clone(&slot);
-            self.seats.insert(number, Seat { tokens, link, sockets });
+            self.sessions.insert(number, HeldSession { tokens, link, sockets });
         }
-        SocketQueue { slot, timeout: hold.timeout }
+        SocketQueue { slot, timeout: resume_info.timeout }
     }
 
     /// The session that `token` proves, and where its next socket goes.
     pub(super) fn find(&self, token: &Secret) -> Option<Found> {
         let number = number(token)?;
-        let seat = self.seats.get(&number).filter(|seat| seat.tokens.has(token))?;
-        let hold = seat.link.hold()?;
-        let (link, sockets) = (seat.link.clone(), Arc::clone(&seat.sockets));
-        Some(Found { number, link, sockets, hold, shown: token.clone() })
+        let session = self.sessions.get(&number).filter(|session| session.tokens.has(token))?;
+        let resume_info = session.link.resume_info()?;
+        let (link, sockets) = (session.link.clone(), Arc::clone(&session.sockets));
+        Some(Found { number, link, sockets, resume_info, shown: token.clone() })
     }
 
     /// A new token for the session, beside the one that was shown.
     pub(super) fn renew(&mut self, found: &Found) -> Secret {
         let new = token(found.number);
-        if let Some(seat) = self.seats.get_mut(&found.number) {
-            seat.tokens.renew(&found.shown, new.clone());
+        if let Some(session) = self.sessions.get_mut(&found.number) {
+            session.tokens.renew(&found.shown, new.clone());
         }
         new
     }
 
     /// Lets go of the session of `link`.
     pub(super) fn close(&mut self, link: &Link) {
-        if let Some(hold) = link.hold()
-            && let Some(number) = number(&hold.token)
+        if let Some(resume_info) = link.resume_info()
+            && let Some(number) = number(&resume_info.token)
         {
-            self.seats.remove(&number);
+            self.sessions.remove(&number);
         }
     }
 }
@@ -178,7 +178,7 @@ pub(super) struct Found {
     number: u64,
     pub(super) link: Link,
     pub(super) sockets: Arc<Slot>,
-    pub(super) hold: Hold,
+    pub(super) resume_info: ResumeInfo,
     shown: Secret,
 }
 
@@ -194,17 +194,17 @@ impl Recover for SocketQueue {
         self.slot.take().await
     }
 
-    async fn recover(&mut self, lost: &Lost) -> Result<Resumption, Closed> {
+    async fn recover(&mut self, session: &CutSession) -> Result<Resumption, Closed> {
         timeout(self.timeout, self.slot.take()).await.map_err(|_| {
-            Closed::lost(format!("Not resumed within {:?}: {}", self.timeout, lost.cut.reason))
+            Closed::lost(format!("Not resumed within {:?}: {}", self.timeout, session.cut.reason))
         })
     }
 }
 
 impl Drop for SocketQueue {
     fn drop(&mut self) {
-        let last = mem::replace(&mut *self.slot.lock(), Next::Closed);
-        if let Next::Socket(resumption, back) = last {
+        let last = mem::replace(&mut *self.slot.lock(), NextSocket::Closed);
+        if let NextSocket::Socket(resumption, back) = last {
             // Who brought it may have gone.
             let _ = back.send(resumption);
         }
@@ -250,9 +250,10 @@ mod tests {
 
     fn socket(number: u64) -> Resumption {
         let seconds = Duration::from_secs(60);
-        let hold = Hold { token: token(1), timeout: seconds, heartbeat_interval: seconds };
+        let resume_info =
+            ResumeInfo { token: token(1), timeout: seconds, heartbeat_interval: seconds };
         let (transport, _) = memory::pair();
-        Resumption { transport: Box::new(transport), last_seq: Some(number), hold }
+        Resumption { transport: Box::new(transport), last_seq: Some(number), resume_info }
     }
 
     /// The client has brought the newest last; and after the end there is nobody to take one.

@@ -51,11 +51,11 @@ pub struct Session {
 
 /// What to do with a frame that was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Taken {
+pub enum Sequenced {
     /// It is the next one.
     New,
     /// It was taken before: it is dropped.
-    Again,
+    Duplicate,
 }
 
 /// How a peer broke the rule that each frame carries the number after the last.
@@ -102,31 +102,31 @@ impl Session {
 mod plain {
     use super::*;
     use crate::message::Empty;
-    use crate::wire::{Draft, MAX_SEQ};
+    use crate::wire::{EncodedMessage, MAX_SEQ};
 
     fn session(last_sent: u64) -> Session {
         Session::continuing(Dialect::PLAIN, last_sent)
     }
 
-    fn draft() -> Draft {
-        Draft::event("tick", &Empty {}).unwrap()
+    fn message() -> EncodedMessage {
+        EncodedMessage::event("tick", &Empty {}).unwrap()
     }
 
     #[test]
     fn handshake_and_messages_share_one_counter() {
         let mut master = session(0);
-        let hello = Draft::protocol("hello", &Empty {}).unwrap();
+        let hello = EncodedMessage::protocol("hello", &Empty {}).unwrap();
         assert!(master.sending.handshake(&hello).unwrap().as_str().starts_with(r#"{"seq":1,"#));
-        let ready = Draft::protocol("ready", &Empty {}).unwrap();
+        let ready = EncodedMessage::protocol("ready", &Empty {}).unwrap();
         assert!(master.sending.handshake(&ready).unwrap().as_str().starts_with(r#"{"seq":2,"#));
-        assert_eq!(master.sending.send(&draft()), Ok(3));
+        assert_eq!(master.sending.send(&message()), Ok(3));
     }
 
     #[test]
     fn frames_leave_in_the_order_of_their_numbers() {
         let mut session = session(1);
         assert_eq!(
-            (session.sending.send(&draft()), session.sending.send(&draft())),
+            (session.sending.send(&message()), session.sending.send(&message())),
             (Ok(2), Ok(3))
         );
         assert!(session.sending.was_written(1) && !session.sending.was_written(2));
@@ -144,16 +144,16 @@ mod plain {
     #[test]
     fn numbers_end_before_they_lose_precision() {
         let mut session = session(MAX_SEQ - 2);
-        assert_eq!(session.sending.send(&draft()), Ok(MAX_SEQ - 1));
-        assert_eq!(session.sending.send(&draft()), Ok(MAX_SEQ));
-        assert_eq!(session.sending.send(&draft()), Err(NumberError::Exhausted));
+        assert_eq!(session.sending.send(&message()), Ok(MAX_SEQ - 1));
+        assert_eq!(session.sending.send(&message()), Ok(MAX_SEQ));
+        assert_eq!(session.sending.send(&message()), Err(NumberError::Exhausted));
     }
 
     #[test]
     fn in_plain_the_first_number_is_free_and_each_further_one_is_the_next() {
         let mut session = session(2);
-        assert_eq!(session.receiving.receive(40, 1), Ok(Taken::New));
-        assert_eq!(session.receiving.receive(41, 1), Ok(Taken::New));
+        assert_eq!(session.receiving.receive(40, 1), Ok(Sequenced::New));
+        assert_eq!(session.receiving.receive(41, 1), Ok(Sequenced::New));
         assert_eq!(
             session.receiving.receive(41, 1),
             Err(SequenceError::NotNext { last: 41, got: 41 })
@@ -162,14 +162,14 @@ mod plain {
             session.receiving.receive(43, 1),
             Err(SequenceError::NotNext { last: 41, got: 43 })
         );
-        assert_eq!(session.receiving.receive(42, 1), Ok(Taken::New));
+        assert_eq!(session.receiving.receive(42, 1), Ok(Sequenced::New));
     }
 
     #[test]
     fn in_plain_room_is_free_when_a_frame_is_written() {
         let mut session = session(1);
-        let bytes = draft().bytes();
-        session.sending.send(&draft()).unwrap();
+        let bytes = message().bytes();
+        session.sending.send(&message()).unwrap();
         assert_eq!(session.sending.held(), 1);
         assert_eq!(session.sending.wrote(1), bytes);
         assert_eq!(session.sending.held(), 0);

@@ -3,13 +3,13 @@ use std::collections::VecDeque;
 use bytes::BytesMut;
 
 use super::{AckError, NumberError};
-use crate::wire::{Draft, MAX_SEQ, Text};
+use crate::wire::{EncodedMessage, MAX_SEQ, Text};
 
 /// A numbered frame.
 #[derive(Debug)]
 struct Queued {
     text: Text,
-    /// What it takes of the outbox's limit: the [`Draft::bytes`] of its draft.
+    /// What it takes of the outbox's limit: the [`EncodedMessage::bytes`] of its encoded message.
     bytes: usize,
 }
 
@@ -78,9 +78,9 @@ impl Outbox {
         if self.last_sent >= MAX_SEQ { Err(NumberError::Exhausted) } else { Ok(self.last_sent + 1) }
     }
 
-    pub(super) fn push(&mut self, draft: &Draft) -> Result<u64, NumberError> {
-        let (seq, bytes) = (self.next()?, draft.bytes());
-        let text = draft.write(Some(seq), self.chunk.with_room(bytes))?;
+    pub(super) fn push(&mut self, message: &EncodedMessage) -> Result<u64, NumberError> {
+        let (seq, bytes) = (self.next()?, message.bytes());
+        let text = message.write_frame(Some(seq), self.chunk.with_room(bytes))?;
         self.last_sent = seq;
         self.frames.push_back(Queued { text, bytes });
         Ok(seq)
@@ -120,7 +120,7 @@ impl Outbox {
     }
 
     /// Lets go of the memory for frames when there are none.
-    pub(super) fn rest(&mut self) {
+    pub(super) fn shrink(&mut self) {
         if self.frames.is_empty() {
             self.chunk = Chunk::default();
         }
@@ -163,8 +163,8 @@ mod tests {
     use super::*;
     use crate::message::Empty;
 
-    fn draft() -> Draft {
-        Draft::event("tick", &Empty {}).unwrap()
+    fn message() -> EncodedMessage {
+        EncodedMessage::event("tick", &Empty {}).unwrap()
     }
 
     /// Frames follow each other in one piece of memory, which begins again when all of them are
@@ -173,13 +173,13 @@ mod tests {
     fn memory_for_frames_is_used_again_and_given_up() {
         let mut outbox = Outbox::new(0);
         let at = |outbox: &mut Outbox| {
-            outbox.push(&draft()).unwrap();
+            outbox.push(&message()).unwrap();
             outbox.frames.back().unwrap().text.as_str().as_ptr() as usize
         };
         let (first, second) = (at(&mut outbox), at(&mut outbox));
         assert!((1..100).contains(&(second - first)));
         outbox.wrote(2);
-        outbox.rest();
+        outbox.shrink();
         outbox.acknowledge(1).unwrap();
         let third = at(&mut outbox);
         assert_eq!(third - second, second - first, "the second may have to be sent again");
@@ -188,7 +188,7 @@ mod tests {
         assert_eq!((at(&mut outbox), at(&mut outbox)), (first, second));
         outbox.wrote(2);
         outbox.acknowledge(5).unwrap();
-        outbox.rest();
+        outbox.shrink();
         assert_eq!((outbox.chunk.size, outbox.chunk.memory.capacity()), (0, 0));
     }
 
@@ -196,8 +196,8 @@ mod tests {
     #[test]
     fn a_frame_that_is_no_text_takes_no_number() {
         let mut outbox = Outbox::new(6);
-        assert!(outbox.push(&Draft::broken()).is_err());
-        assert_eq!((outbox.len(), outbox.push(&draft())), (0, Ok(7)));
+        assert!(outbox.push(&EncodedMessage::broken()).is_err());
+        assert_eq!((outbox.len(), outbox.push(&message())), (0, Ok(7)));
     }
 
     /// More is kept for a link that has more to say, up to a limit.
@@ -206,7 +206,7 @@ mod tests {
         let mut outbox = Outbox::new(0);
         let sizes = |outbox: &mut Outbox, frames| {
             let push = |_| {
-                outbox.push(&draft()).unwrap();
+                outbox.push(&message()).unwrap();
                 outbox.chunk.size
             };
             let mut sizes: Vec<usize> = (0..frames).map(push).collect();
@@ -215,7 +215,10 @@ mod tests {
         };
         assert_eq!(sizes(&mut outbox, 5000), [512, 1024, 2048, 4096, 8192, 16384, 32768]);
         let text = serde_json::value::RawValue::from_string(format!("{:?}", "x".repeat(60_000)));
-        let long = Draft::event("long", &std::collections::BTreeMap::from([("a", text.unwrap())]));
+        let long = EncodedMessage::event(
+            "long",
+            &std::collections::BTreeMap::from([("a", text.unwrap())]),
+        );
         assert!(outbox.push(&long.unwrap()).is_ok() && outbox.chunk.size > 60_000);
         outbox.wrote(5001);
         outbox.acknowledge(5001).unwrap();

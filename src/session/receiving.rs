@@ -1,4 +1,4 @@
-use super::{SequenceError, Taken};
+use super::{SequenceError, Sequenced};
 use crate::wire::{Dialect, HandshakeSeq};
 
 /// Messages that are received before they are acknowledged ahead of the next heartbeat.
@@ -68,9 +68,9 @@ impl Receiving {
     /// replay and is dropped. In plain there is no resending: a number that comes again is a fault
     /// of the peer's, and dropping the frame would lose a message without a word. There the first
     /// may be any, because a peer need not number its handshake.
-    pub fn receive(&mut self, seq: u64, bytes: usize) -> Result<Taken, SequenceError> {
-        let taken = self.look_at(seq)?;
-        if taken == Taken::New {
+    pub fn receive(&mut self, seq: u64, bytes: usize) -> Result<Sequenced, SequenceError> {
+        let taken = self.peek(seq)?;
+        if taken == Sequenced::New {
             self.received = Received::Last(seq);
             self.unacknowledged.messages += 1;
             self.unacknowledged.bytes += bytes;
@@ -79,15 +79,15 @@ impl Receiving {
     }
 
     /// What [`receive`](Self::receive) would say of this number, which is not taken.
-    pub fn look_at(&self, seq: u64) -> Result<Taken, SequenceError> {
+    pub fn peek(&self, seq: u64) -> Result<Sequenced, SequenceError> {
         match self.received {
             Received::Last(last) if seq != last + 1 => {
                 if seq <= last && self.resumes {
-                    return Ok(Taken::Again);
+                    return Ok(Sequenced::Duplicate);
                 }
                 Err(SequenceError::NotNext { last, got: seq })
             }
-            _ => Ok(Taken::New),
+            _ => Ok(Sequenced::New),
         }
     }
 }

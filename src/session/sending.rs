@@ -1,6 +1,6 @@
 use super::outbox::Outbox;
 use super::{AckError, NumberError};
-use crate::wire::{Dialect, Draft, HandshakeSeq, Text};
+use crate::wire::{Dialect, EncodedMessage, HandshakeSeq, Text};
 
 /// The stream to the peer: numbers frames, and holds them for as long as they may have to be sent
 /// again.
@@ -21,17 +21,17 @@ impl Sending {
     }
 
     /// Numbers a handshake frame, which goes out at once and is not queued.
-    pub fn handshake(&mut self, draft: &Draft) -> Result<Text, NumberError> {
+    pub fn handshake(&mut self, message: &EncodedMessage) -> Result<Text, NumberError> {
         let seq = match self.dialect.handshake_seq {
             HandshakeSeq::Counted => Some(self.outbox.count()?),
             HandshakeSeq::Null => None,
         };
-        draft.number(seq)
+        message.to_frame(seq)
     }
 
-    /// Numbers `draft` and queues it. Says the number.
-    pub fn send(&mut self, draft: &Draft) -> Result<u64, NumberError> {
-        self.outbox.push(draft)
+    /// Numbers `encoded message` and queues it. Says the number.
+    pub fn send(&mut self, message: &EncodedMessage) -> Result<u64, NumberError> {
+        self.outbox.push(message)
     }
 
     /// The next frames for the present socket, as many as there are or `N`. They are the next until
@@ -57,8 +57,8 @@ impl Sending {
     }
 
     /// Lets go of memory that no frame needs now.
-    pub fn rest(&mut self) {
-        self.outbox.rest();
+    pub fn shrink(&mut self) {
+        self.outbox.shrink();
     }
 
     /// How many frames are held for the peer: unacknowledged or still unwritten.

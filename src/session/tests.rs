@@ -2,19 +2,19 @@
 
 use super::*;
 use crate::message::Empty;
-use crate::wire::{Draft, Text};
+use crate::wire::{EncodedMessage, Text};
 use proptest::prelude::*;
 
 fn session() -> Session {
     Session::new(Dialect::SEQLINK, 1000)
 }
 
-fn draft() -> Draft {
-    Draft::event("tick", &Empty {}).unwrap()
+fn message() -> EncodedMessage {
+    EncodedMessage::event("tick", &Empty {}).unwrap()
 }
 
 fn seq_of(text: &Text) -> u64 {
-    crate::wire::Frame::read(text.as_str()).unwrap().seq.unwrap()
+    crate::wire::Frame::parse(text.as_str()).unwrap().seq.unwrap()
 }
 
 /// Gives the socket the next frame; says its number.
@@ -31,9 +31,9 @@ fn written(session: &mut Session) -> Vec<u64> {
 #[test]
 fn frames_are_numbered_from_one_and_held_until_they_are_acknowledged() {
     let mut session = session();
-    let bytes = draft().bytes();
+    let bytes = message().bytes();
     for seq in 1..=3 {
-        assert_eq!(session.sending.send(&draft()), Ok(seq));
+        assert_eq!(session.sending.send(&message()), Ok(seq));
     }
     assert_eq!(written(&mut session), [1, 2, 3]);
     assert!(session.sending.is_idle() && session.sending.held() == 3);
@@ -49,8 +49,8 @@ fn frames_are_numbered_from_one_and_held_until_they_are_acknowledged() {
 #[test]
 fn an_acknowledgement_of_what_was_only_queued_is_impossible() {
     let mut session = session();
-    session.sending.send(&draft()).unwrap();
-    session.sending.send(&draft()).unwrap();
+    session.sending.send(&message()).unwrap();
+    session.sending.send(&message()).unwrap();
     write(&mut session).unwrap();
     assert_eq!(session.sending.acknowledged(Some(2)), Err(AckError { got: 2, sent: 1 }));
     assert_eq!(session.sending.resumed(Some(2)), Err(AckError { got: 2, sent: 1 }));
@@ -61,10 +61,10 @@ fn what_lies_above_the_peers_last_goes_out_again() {
     for (last, again) in [(None, vec![1, 2, 3, 4]), (Some(2), vec![3, 4]), (Some(3), vec![4])] {
         let mut session = session();
         for _ in 1..=3 {
-            session.sending.send(&draft()).unwrap();
+            session.sending.send(&message()).unwrap();
         }
         assert_eq!(written(&mut session), [1, 2, 3]);
-        session.sending.send(&draft()).unwrap();
+        session.sending.send(&message()).unwrap();
         let (_, replayed) = session.sending.resumed(last).unwrap();
         assert_eq!(replayed, again.len() - 1, "the fourth goes out for the first time");
         assert_eq!(written(&mut session), again);
@@ -73,19 +73,19 @@ fn what_lies_above_the_peers_last_goes_out_again() {
         assert_eq!(written(&mut session), again);
     }
     let mut session = session();
-    session.sending.send(&draft()).unwrap();
+    session.sending.send(&message()).unwrap();
     written(&mut session);
     assert_eq!(session.sending.resumed(Some(1)).unwrap().1, 0);
     assert!(written(&mut session).is_empty());
-    assert_eq!(session.sending.send(&draft()), Ok(2), "numbering goes on");
+    assert_eq!(session.sending.send(&message()), Ok(2), "numbering goes on");
 }
 
 /// The peer may have what an earlier socket has carried, whatever the present one has.
 #[test]
 fn what_an_earlier_socket_has_carried_counts_as_written() {
     let mut session = session();
-    session.sending.send(&draft()).unwrap();
-    session.sending.send(&draft()).unwrap();
+    session.sending.send(&message()).unwrap();
+    session.sending.send(&message()).unwrap();
     write(&mut session).unwrap();
     session.sending.resumed(None).unwrap();
     assert!(session.sending.was_written(1) && !session.sending.was_written(2));
@@ -94,10 +94,10 @@ fn what_an_earlier_socket_has_carried_counts_as_written() {
 #[test]
 fn a_replayed_frame_is_dropped_and_a_gap_is_a_fault() {
     let mut session = session();
-    assert_eq!(session.receiving.receive(1, 10), Ok(Taken::New));
-    assert_eq!(session.receiving.receive(1, 10), Ok(Taken::Again));
-    assert_eq!(session.receiving.receive(2, 10), Ok(Taken::New));
-    assert_eq!(session.receiving.receive(1, 10), Ok(Taken::Again));
+    assert_eq!(session.receiving.receive(1, 10), Ok(Sequenced::New));
+    assert_eq!(session.receiving.receive(1, 10), Ok(Sequenced::Duplicate));
+    assert_eq!(session.receiving.receive(2, 10), Ok(Sequenced::New));
+    assert_eq!(session.receiving.receive(1, 10), Ok(Sequenced::Duplicate));
     assert_eq!(session.receiving.receive(4, 10), Err(SequenceError::NotNext { last: 2, got: 4 }));
     assert_eq!(session.receiving.last_received(), Some(2));
     let mut fresh = self::session();
@@ -175,7 +175,7 @@ impl World {
         match step {
             Step::Send(side) => {
                 self.sent[usize::from(side)] =
-                    self.ends[usize::from(side)].sending.send(&draft()).unwrap();
+                    self.ends[usize::from(side)].sending.send(&message()).unwrap();
             }
             Step::Write(side) => {
                 let written = write(&mut self.ends[usize::from(side)]);
@@ -203,7 +203,7 @@ impl World {
             return;
         }
         let seq = self.wires[from].remove(0);
-        if self.ends[1 - from].receiving.receive(seq, 50).unwrap() == Taken::New {
+        if self.ends[1 - from].receiving.receive(seq, 50).unwrap() == Sequenced::New {
             self.handled[1 - from].push(seq);
         }
     }

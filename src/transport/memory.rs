@@ -211,9 +211,9 @@ impl Transport for Memory {
             Message::Sent(Outgoing::Text(text)) => Ok(Incoming::Text(text)),
             Message::Sent(Outgoing::Ping) => {
                 wire.lanes[outgoing].push(Message::Pong);
-                Ok(Incoming::Control)
+                Ok(Incoming::Ping)
             }
-            Message::Pong => Ok(Incoming::Control),
+            Message::Pong => Ok(Incoming::Ping),
             Message::Sent(Outgoing::Close(code, reason)) => Ok(Incoming::Close(code, reason)),
         })
     }

@@ -10,28 +10,30 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 
 pub use crate::error::TransportError;
+pub use crate::wire::Text;
 
 use crate::close::{CloseCode, Reason};
-use crate::wire::Text;
 
 /// What came from the peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 // It is handed through several hands. With a small tag all else would be copied from an odd address,
 // in pieces other than it was written in, which stalls the processor.
 #[repr(u64)]
+#[non_exhaustive]
 pub enum Incoming {
     /// A text message.
     Text(Text),
     /// A binary message, which a link never carries.
     Binary,
     /// A ping or pong. A ping is answered by the transport itself.
-    Control,
+    Ping,
     /// A close frame. Nothing follows it; it is answered by the transport itself.
     Close(CloseCode, Reason),
 }
 
 /// What goes to the peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Outgoing {
     /// A text message.
     Text(Text),
@@ -43,6 +45,7 @@ pub enum Outgoing {
 
 /// How many bytes have moved since the transport opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Traffic {
     /// Bytes from the peer.
     pub received: u64,
@@ -76,7 +79,7 @@ pub trait Transport: Send + 'static {
 
     /// Called at each heartbeat, before the next look for what is to be received: a transport may let
     /// go of memory that it does not need.
-    fn rest(&mut self) {}
+    fn shrink(&mut self) {}
 
     /// Whether both ends have agreed to speak sessions with this library's extensions.
     fn is_extended(&self) -> bool {
@@ -115,8 +118,8 @@ impl Transport for Box<dyn Transport> {
         (**self).set_limit(bytes);
     }
 
-    fn rest(&mut self) {
-        (**self).rest();
+    fn shrink(&mut self) {
+        (**self).shrink();
     }
 
     fn is_extended(&self) -> bool {

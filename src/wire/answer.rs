@@ -10,7 +10,7 @@ const COPIED: usize = 1024;
 /// How much of a frame has been looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Parse {
-    /// Its head alone: see [`Frame::skim`].
+    /// Its head alone: see [`Frame::parse_fast`].
     Fast,
     /// All of it is JSON.
     Full,
@@ -56,8 +56,8 @@ impl Answer {
         if self.parse == Parse::Full {
             return Err(Unread::Decode(error));
         }
-        let whole = Frame::read(self.text.as_str())
-            .and_then(|frame| Ok((frame.data, Response::read(frame.data)?.error())));
+        let whole = Frame::parse(self.text.as_str())
+            .and_then(|frame| Ok((frame.data, Response::parse(frame.data)?.error())));
         match whole {
             Ok((_, Some(error))) => Err(Unread::Error(error.into_owned())),
             Ok((data, None)) => read(data).map_err(Unread::Decode),

@@ -2,8 +2,8 @@ use std::fmt;
 
 use serde::Deserialize;
 
+use super::depth::{MAX_DEPTH, too_deep};
 use super::limits::describe;
-use super::nesting::{MAX_DEPTH, too_deep};
 use crate::printable::Printable;
 
 /// Why some JSON is not of the type that was expected. Values are never quoted.

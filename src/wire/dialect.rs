@@ -7,21 +7,21 @@ pub struct Dialect {
     /// The name, for logs.
     pub name: &'static str,
     /// What the `seq` of a handshake frame is.
-    pub handshake_seq: HandshakeSeq,
+    pub(crate) handshake_seq: HandshakeSeq,
     /// Whether `hello` and `register_slave` carry `plugins`, and `ready` the session's terms.
-    pub plugins: bool,
+    pub(crate) plugins: bool,
     /// What becomes of a link whose socket is lost.
-    pub lost_socket: LostSocket,
+    pub(crate) lost_socket: LostSocket,
     /// Whether a `close` message with the reason goes before the close frame. Where it does not,
     /// a close frame alone does not say that the end is meant to be final.
-    pub close_message: bool,
+    pub(crate) close_message: bool,
     /// Whether `continue` brings a new session token.
-    pub renews_token: bool,
+    pub(crate) renews_token: bool,
 }
 
 /// What the `seq` of a handshake frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HandshakeSeq {
+pub(crate) enum HandshakeSeq {
     /// An integer from the counter that numbers messages too, starting with 1.
     Counted,
     /// `null`; messages are numbered from 1.
@@ -30,7 +30,7 @@ pub enum HandshakeSeq {
 
 /// What becomes of a link whose socket is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LostSocket {
+pub(crate) enum LostSocket {
     /// It ends. WebSocket pings tell whether the peer lives.
     EndsTheLink,
     /// It is held until the client resumes the session on another socket. Heartbeats tell whether

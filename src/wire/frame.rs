@@ -7,7 +7,8 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 
 use super::decode::{DecodeError, read_object};
-use super::limits::{MAX_SEQ, MAX_TYPE, is_plain};
+use super::limits::{MAX_SEQ, is_plain};
+use crate::message::MAX_TYPE;
 
 /// One message; `data` is borrowed and not looked into.
 pub struct Frame<'a> {
@@ -49,7 +50,7 @@ pub enum FrameError {
 
 impl<'a> Frame<'a> {
     /// Reads one frame, all of which is JSON.
-    pub fn read(text: &'a str) -> Result<Self, FrameError> {
+    pub fn parse(text: &'a str) -> Result<Self, FrameError> {
         let Envelope { seq, kind, data } = read_object(text).map_err(FrameError::Json)?;
         let frame = Self { seq, kind, data: data.get() };
         if frame.kind.len() > MAX_TYPE {
@@ -65,9 +66,9 @@ impl<'a> Frame<'a> {
     /// spaces between, by the bytes of its head alone; `None` for any other.
     ///
     /// What it says of a frame holds when `data` turns out to be one JSON object, and not
-    /// otherwise: then [`read`](Self::read) tells what the text really is. A reader of the data's own
+    /// otherwise: then [`parse`](Self::parse) tells what the text really is. A reader of the data's own
     /// type finds that out on its way, so looking at every byte twice is saved.
-    pub fn skim(text: &'a str) -> Option<Self> {
+    pub fn parse_fast(text: &'a str) -> Option<Self> {
         let rest = text.strip_prefix(r#"{"seq":"#)?;
         let (seq, rest) = number(rest)?;
         let rest = rest.strip_prefix(r#","type":""#)?;
@@ -88,22 +89,22 @@ impl<'a> Frame<'a> {
     }
 
     /// What the type's ending says.
-    pub fn class(&self) -> Class<'_> {
+    pub fn class(&self) -> MessageClass<'_> {
         let kind = &*self.kind;
         if let Some(name) = kind.strip_suffix("_request") {
-            Class::Request(name)
+            MessageClass::Request(name)
         } else if let Some(name) = kind.strip_suffix("_response") {
-            Class::Response(name)
+            MessageClass::Response(name)
         } else if let Some(name) = kind.strip_suffix("_event") {
-            Class::Event(name)
+            MessageClass::Event(name)
         } else {
-            Class::Protocol(kind)
+            MessageClass::Protocol(kind)
         }
     }
 }
 
-/// What [`Response::skim`] says, and what follows the number, without the comma.
-fn skim_response(data: &str) -> Option<(u64, &str)> {
+/// What [`Response::parse_fast`] says, and what follows the number, without the comma.
+fn parse_fast_response(data: &str) -> Option<(u64, &str)> {
     let (seq, rest) = number(data.strip_prefix(r#"{"seq":"#)?)?;
     if rest == "}" {
         return Some((seq, rest));
@@ -158,7 +159,7 @@ impl fmt::Debug for Frame<'_> {
 
 /// The four kinds of frame, by the ending of the type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class<'a> {
+pub enum MessageClass<'a> {
     /// `NAME_request`.
     Request(&'a str),
     /// `NAME_response`.
@@ -180,14 +181,14 @@ pub struct Response<'a> {
 
 impl<'a> Response<'a> {
     /// Reads the protocol's part, leaves the rest.
-    pub fn read(data: &'a str) -> Result<Self, FrameError> {
+    pub fn parse(data: &'a str) -> Result<Self, FrameError> {
         read_object(data).map_err(FrameError::Json)
     }
 
     /// The number of the request that is answered, when `data` begins with it and tells of no error;
-    /// `None` for any other. As [`Frame::skim`] it takes for granted that `data` is JSON.
-    pub fn skim(data: &str) -> Option<u64> {
-        skim_response(data).map(|(seq, _)| seq)
+    /// `None` for any other. As [`Frame::parse_fast`] it takes for granted that `data` is JSON.
+    pub fn parse_fast(data: &str) -> Option<u64> {
+        parse_fast_response(data).map(|(seq, _)| seq)
     }
 
     /// The error's text: a string as it is, anything else as JSON. `null` is no error.
@@ -210,7 +211,7 @@ impl fmt::Debug for Response<'_> {
 /// response's data as the handler gave it.
 pub fn without_seq(data: &str) -> serde_json::Result<Box<RawValue>> {
     // What is left is JSON if the whole is, and not otherwise.
-    if let Some((_, rest)) = skim_response(data) {
+    if let Some((_, rest)) = parse_fast_response(data) {
         return RawValue::from_string(format!("{{{rest}"));
     }
     let mut reader = serde_json::Deserializer::from_str(data);
@@ -253,12 +254,12 @@ mod tests {
     use super::*;
 
     fn fault(text: &str) -> FrameError {
-        Frame::read(text).unwrap_err()
+        Frame::parse(text).unwrap_err()
     }
 
     #[test]
     fn seq_may_be_an_integer_null_or_absent() {
-        let read = |text| Frame::read(text).unwrap().seq;
+        let read = |text| Frame::parse(text).unwrap().seq;
         assert_eq!(read(r#"{"seq":7,"type":"a","data":{}}"#), Some(7));
         assert_eq!(read(r#"{"seq":null,"type":"a","data":{}}"#), None);
         assert_eq!(read(r#"{"data":{},"type":"a","more":[1]}"#), None);
@@ -274,7 +275,7 @@ mod tests {
         assert_eq!(fault(r#"{"seq":0,"type":"a","data":{}}"#), FrameError::Seq(0));
         let text = r#"{"seq":9007199254740992,"type":"a","data":{}}"#;
         assert_eq!(fault(text), FrameError::Seq(MAX_SEQ + 1));
-        let bare = Frame::read(r#"{"type":"a","data":{}}"#).unwrap();
+        let bare = Frame::parse(r#"{"type":"a","data":{}}"#).unwrap();
         assert_eq!(bare.numbered(), Err(FrameError::NoSeq));
     }
 
@@ -298,7 +299,7 @@ mod tests {
         assert_eq!(fault(&long), FrameError::Type(129));
     }
 
-    /// A frame that is skimmed says what it says when all of it is read, or its data is no object.
+    /// A frame that is fast says what it says when all of it is read, or its data is no object.
     #[test]
     fn what_is_skimmed_reads_the_same() {
         let long = "x".repeat(129);
@@ -306,22 +307,22 @@ mod tests {
         let more = ["9007199254740992", "10000000000000000", "18446744073709551616", "null"];
         let kinds = ["a_event", "", "é", "a\\u005fb", "\\q_response", "a\tb", "a\\", &long];
         let rest = [r#"{}"#, r#"{"a":{}}"#, "{} ", r#"{},"type":"b""#, "[]", r#"{},"seq":2"#];
-        let mut skimmed = 0;
+        let mut fast = 0;
         for seq in seqs.iter().chain(&more) {
             for kind in kinds {
                 for data in rest {
                     let text = format!(r#"{{"seq":{seq},"type":"{kind}","data":{data}}}"#);
-                    let Some(frame) = Frame::skim(&text) else { continue };
+                    let Some(frame) = Frame::parse_fast(&text) else { continue };
                     if serde_json::from_str::<serde::de::IgnoredAny>(frame.data).is_ok() {
-                        let read = Frame::read(&text).unwrap_or_else(|e| panic!("{text}: {e}"));
+                        let read = Frame::parse(&text).unwrap_or_else(|e| panic!("{text}: {e}"));
                         assert_eq!((frame.seq, &frame.kind), (read.seq, &read.kind), "{text}");
                         assert_eq!(frame.data, read.data);
-                        skimmed += 1;
+                        fast += 1;
                     }
                 }
             }
         }
-        assert_eq!(skimmed, 3 * 3 * 2, "all of the usual shape");
+        assert_eq!(fast, 3 * 3 * 2, "all of the usual shape");
     }
 
     #[test]
@@ -338,19 +339,19 @@ mod tests {
             (r#"{"seq":3.0}"#, None),
             (r#"{"x":1,"seq":3}"#, None),
         ] {
-            assert_eq!(Response::skim(data), seq, "{data}");
+            assert_eq!(Response::parse_fast(data), seq, "{data}");
         }
     }
 
     #[test]
     fn a_response_tells_its_error() {
-        let error = |json| Response::read(json).unwrap().error().map(Cow::into_owned);
+        let error = |json| Response::parse(json).unwrap().error().map(Cow::into_owned);
         assert_eq!(error(r#"{"seq":3,"x":1}"#), None);
         assert_eq!(error(r#"{"seq":3,"error":null}"#), None);
         assert_eq!(error(r#"{"seq":3,"error":"no \"x\""}"#).as_deref(), Some("no \"x\""));
         assert_eq!(error(r#"{"seq":3,"error":{"a":1}}"#).as_deref(), Some(r#"{"a":1}"#));
-        assert!(Response::read("{}").is_err());
-        assert!(Response::read("[3]").is_err());
+        assert!(Response::parse("{}").is_err());
+        assert!(Response::parse("[3]").is_err());
     }
 
     #[test]

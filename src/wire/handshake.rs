@@ -5,11 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::message::Empty;
 use crate::secret::Secret;
-
-/// No keys; unknown ones are ignored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Nothing {}
 
 /// The master's first message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,7 +16,7 @@ pub struct Hello {
     /// Its plugins, of which this library has none. A client tells by this key that the master
     /// speaks the session generation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub plugins: Option<Nothing>,
+    pub plugins: Option<Empty>,
 }
 
 /// A slave's answer to [`Hello`].
@@ -39,7 +36,7 @@ pub struct RegisterSlave {
     pub name: String,
     /// Its plugins, of which this library has none; left out in plain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub plugins: Option<Nothing>,
+    pub plugins: Option<Empty>,
 }
 
 /// A control's answer to [`Hello`].
@@ -63,7 +60,7 @@ pub struct Ready {
     /// How long the master holds the session after a cut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_timeout: Option<Seconds>,
-    /// How often both sides send [`Heartbeat`].
+    /// How often both sides send [`HeartbeatMessage`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heartbeat_interval: Option<Seconds>,
     /// Who a control is to the master; Clusterio's controls expect it from alpha.10 on.
@@ -78,7 +75,7 @@ pub struct Account {
     pub name: String,
     /// Its roles, of which this library's masters know none; left out before alpha.10.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub roles: Option<Vec<Nothing>>,
+    pub roles: Option<Vec<Empty>>,
 }
 
 /// A client's answer to [`Hello`] when it has a session to go on with.
@@ -116,7 +113,7 @@ pub struct Invalidate {}
 
 /// A sign of life, and an acknowledgement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Heartbeat {
+pub struct HeartbeatMessage {
     /// The last message that the sender has received; `null` for none.
     #[serde(deserialize_with = "Option::deserialize")]
     pub seq: Option<u64>,
@@ -146,7 +143,7 @@ named! {
     Resume => "resume",
     Continue => "continue",
     Invalidate => "invalidate",
-    Heartbeat => "heartbeat",
+    HeartbeatMessage => "heartbeat",
     Close => "close",
 }
 
@@ -186,7 +183,7 @@ mod tests {
     fn each_dialect_gets_its_keys_and_no_others() {
         let hello = |plugins| Hello { version: "2.0.0".into(), plugins };
         assert_eq!(json(&hello(None)), r#"{"version":"2.0.0"}"#);
-        assert_eq!(json(&hello(Some(Nothing {}))), r#"{"version":"2.0.0","plugins":{}}"#);
+        assert_eq!(json(&hello(Some(Empty {}))), r#"{"version":"2.0.0","plugins":{}}"#);
         assert_eq!(json(&Ready::default()), "{}");
         let ready = Ready {
             session_token: Some("t".into()),
@@ -196,7 +193,7 @@ mod tests {
         };
         let text = r#"{"session_token":"t","session_timeout":60,"heartbeat_interval":0.25,"account":{"name":"a","roles":[]}}"#;
         assert_eq!(json(&ready), text);
-        assert_eq!(json(&Heartbeat { seq: None }), r#"{"seq":null}"#);
+        assert_eq!(json(&HeartbeatMessage { seq: None }), r#"{"seq":null}"#);
         assert_eq!(
             json(&Resume { session_token: "t".into(), last_seq: Some(6) }),
             r#"{"session_token":"t","last_seq":6}"#

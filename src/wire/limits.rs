@@ -2,15 +2,11 @@ use serde_json::error::Category;
 use thiserror::Error;
 
 use crate::close::cut;
-
-/// Longest message type in bytes, its `_request`, `_response` or `_event` included.
-pub const MAX_TYPE: usize = 128;
-
-/// Longest message name in bytes: a type without its ending.
-pub const MAX_NAME: usize = MAX_TYPE - "_response".len();
+use crate::message::{MAX_NAME, MAX_TYPE};
 
 /// Whether `name` can stand in a message type, and in that of its response: 1 to 119 bytes, none
 /// of which JSON would escape.
+#[inline]
 pub fn is_name(name: &str) -> bool {
     (1..=MAX_NAME).contains(&name.len()) && is_plain(name)
 }
@@ -38,21 +34,43 @@ pub enum NameError {
 const CLUSTERIOS: [&str; 2] = ["master_connection_event", "player_event"];
 
 /// Whether this side may give a message this name. A peer's are looked at by [`is_name`] alone.
+///
+/// Inlined, because the name of a message's type is a constant: nothing is left to be done then for
+/// each message.
+#[inline]
 pub(crate) fn check_name(name: &str) -> Result<(), NameError> {
+    if is_name(name) && ending(name.as_bytes()).is_none() { Ok(()) } else { check_odd_name(name) }
+}
+
+#[cold]
+fn check_odd_name(name: &str) -> Result<(), NameError> {
     if !is_name(name) {
         return Err(NameError::Invalid(cut(name, MAX_TYPE).into()));
     }
-    if CLUSTERIOS.contains(&name) {
-        return Ok(());
+    match ending(name.as_bytes()) {
+        Some(ending) if !CLUSTERIOS.contains(&name) => {
+            Err(NameError::Ending { name: name.into(), ending })
+        }
+        _ => Ok(()),
     }
-    let endings = ["_request", "_response", "_event"];
-    match endings.into_iter().find(|ending| name.ends_with(ending)) {
-        Some(ending) => Err(NameError::Ending { name: name.into(), ending }),
-        None => Ok(()),
+}
+
+/// In chunks, which the compiler compares as integers.
+#[inline]
+fn ending(name: &[u8]) -> Option<&'static str> {
+    if name.last_chunk() == Some(b"_request") {
+        Some("_request")
+    } else if name.last_chunk() == Some(b"_response") {
+        Some("_response")
+    } else if name.last_chunk() == Some(b"_event") {
+        Some("_event")
+    } else {
+        None
     }
 }
 
 /// Whether JSON would escape no byte of `text`. All are looked at, many at once.
+#[inline]
 pub(super) fn is_plain(text: &str) -> bool {
     let odd = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
     !text.bytes().fold(false, |any, byte| any | odd(byte))

@@ -5,28 +5,29 @@
 
 mod answer;
 mod decode;
+mod depth;
 mod dialect;
-mod draft;
+mod encoded;
+#[cfg(test)]
+mod fast_parse;
 mod frame;
 mod handshake;
 mod limits;
-mod nesting;
-#[cfg(test)]
-mod skimmed;
 mod text;
 
 pub(crate) use answer::{Answer, Parse, Unread};
 pub use decode::{DecodeError, decode};
-pub use dialect::{Dialect, HandshakeSeq, LostSocket};
-pub use draft::{Draft, EncodeError, NumberError};
-pub use frame::{Class, Frame, FrameError, Response, without_seq};
+pub use depth::MAX_DEPTH;
+pub use dialect::Dialect;
+pub(crate) use dialect::HandshakeSeq;
+pub use encoded::{EncodeError, EncodedMessage, NumberError};
+pub use frame::{Frame, FrameError, MessageClass, Response, without_seq};
 pub use handshake::{
-    Account, Close, Continue, Heartbeat, Hello, Invalidate, Nothing, Ready, RegisterControl,
+    Account, Close, Continue, HeartbeatMessage, Hello, Invalidate, Ready, RegisterControl,
     RegisterSlave, Resume, Seconds,
 };
 pub(crate) use limits::check_name;
-pub use limits::{MAX_NAME, MAX_SEQ, MAX_TYPE, NameError, describe, is_name};
-pub use nesting::MAX_DEPTH;
+pub use limits::{MAX_SEQ, NameError, describe, is_name};
 pub use text::Text;
 
 /// The request with which a peer of the session generation begins a graceful end, without its

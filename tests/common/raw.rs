@@ -151,7 +151,7 @@ impl Raw {
     }
 
     /// Reads up to `bytes` and throws them away.
-    pub async fn skim(&mut self, bytes: usize) {
+    pub async fn read_slowly(&mut self, bytes: usize) {
         let mut waste = vec![0; bytes];
         let _ = self.stream.try_read(&mut waste);
         tokio::task::yield_now().await;

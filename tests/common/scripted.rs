@@ -61,7 +61,7 @@ impl Scripted {
         loop {
             match self.any().await? {
                 Incoming::Text(text) => return Some(text.as_str().to_owned()),
-                Incoming::Control => {}
+                Incoming::Ping => {}
                 _ => return None,
             }
         }
@@ -71,7 +71,7 @@ impl Scripted {
         loop {
             match self.any().await {
                 Some(Incoming::Text(text)) => return text.as_str().to_owned(),
-                Some(Incoming::Control) => {}
+                Some(Incoming::Ping) => {}
                 other => panic!("no text but {other:?}"),
             }
         }

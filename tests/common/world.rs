@@ -56,5 +56,5 @@ pub fn counting(seen: &Ticks) -> Router<Mutex<Vec<u64>>> {
         sleep(Duration::from_millis(wait.ms)).await;
         Ok(seqlink::Empty {})
     }
-    Router::shared(Arc::clone(seen)).event(on_tick).request(on_echo).request(on_sleep)
+    Router::with_state(Arc::clone(seen)).event(on_tick).request(on_echo).request(on_sleep)
 }

@@ -49,7 +49,7 @@ impl Instances {
 
     /// The handlers of a slave that has these instances.
     pub fn router(self: &Arc<Self>) -> Router<Self> {
-        Router::shared(Arc::clone(self))
+        Router::with_state(Arc::clone(self))
             .request(assign_instance)
             .request(async |request: UnassignInstance, ctx| drop_it(request.instance_id, ctx).await)
             .request(async |request: DeleteInstance, ctx| drop_it(request.instance_id, ctx).await)

@@ -62,7 +62,7 @@ impl Node {
 
     /// The handlers of a slave that is this node.
     pub fn router(self: &Arc<Self>) -> Router<Self> {
-        Router::shared(Arc::clone(self))
+        Router::with_state(Arc::clone(self))
             .request(prepare_game)
             .request(play_game)
             .request(stop_game)

@@ -13,7 +13,7 @@ use seqlink::catalog::game_node::{
     PlayerUpdate, PrepareGame, Settings, StopGame, WaitingQueue,
 };
 use seqlink::printable::Printable;
-use seqlink::{Change, Link, Request, Role};
+use seqlink::{Link, MembershipEvent, Request, Role};
 use tokio::sync::Notify;
 use tokio::time::sleep_until;
 use tracing::{field, info};
@@ -107,11 +107,13 @@ impl Dispatcher {
     }
 
     /// For the master's `on_change`: nothing in here waits.
-    pub fn on_change(self: &Arc<Self>, change: Change) {
+    pub fn on_change(self: &Arc<Self>, change: MembershipEvent) {
         match change {
-            Change::Joined(link) if link.peer().role == Role::Control => self.updates.follow(link),
-            Change::Joined(link) => self.act(|state, _| state.join(link)),
-            Change::Left(link, _) => self.act(|state, now| state.leave(now, &link)),
+            MembershipEvent::Joined(link) if link.peer().role == Role::Control => {
+                self.updates.follow(link)
+            }
+            MembershipEvent::Joined(link) => self.act(|state, _| state.join(link)),
+            MembershipEvent::Left(link, _) => self.act(|state, now| state.leave(now, &link)),
             _ => {}
         }
     }

@@ -189,7 +189,7 @@ async fn call_slave(request: CallSlave, ctx: Ctx<Desk>) -> Result<CallSlaveRespo
     if let Some(request) = QUEUES.iter().find(|name| **name == kind) {
         warn!(slave_id, request, "handed on past the queue, which does not know of it");
     }
-    match link.timeout(CALL).request_raw(&kind, &data).await {
+    match link.with_timeout(CALL).request_raw(&kind, &data).await {
         Ok(data) => Ok(CallSlaveResponse { data }),
         // The slave's own words.
         Err(RequestError::Remote(error)) => Err(error.message().to_owned()),

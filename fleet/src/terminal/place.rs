@@ -23,7 +23,7 @@ pub(crate) async fn look_up(
     answer: JoinQueueResponse,
 ) -> PlayerUpdate {
     let JoinQueueResponse { status, position } = answer;
-    let link = link.timeout(PATIENCE);
+    let link = link.with_timeout(PATIENCE);
     let found = if status == PlayerStatus::Queued {
         let queue = lists::queue(&link).await.unwrap_or_default();
         let place = queue.iter().find(|place| place.user_id == user);

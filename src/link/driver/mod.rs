@@ -14,9 +14,9 @@ use std::task::Poll;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use deadline::Deadline;
-pub(crate) use resume::{Lost, Recover, Resumption, Unrecoverable};
+pub(crate) use resume::{CutSession, Recover, Resumption, Unrecoverable};
 use socket::Socket;
-use task::{Break, Task};
+use task::{LinkTask, SocketEnd};
 
 use super::inbound::{Inbound, Routes};
 use super::outbound::Outlet;
@@ -26,7 +26,7 @@ use crate::handshake;
 use crate::message::Role;
 use crate::session::{Liveness, Receiving};
 use crate::transport::{self, Transport};
-use crate::wire::{Continue, Draft, EncodeError, Text};
+use crate::wire::{Continue, EncodeError, EncodedMessage, Text};
 
 /// What works behind the handles of one link: owns the socket, reads, writes, runs the handlers.
 ///
@@ -35,12 +35,12 @@ use crate::wire::{Continue, Draft, EncodeError, Text};
 #[derive(Debug)]
 pub(crate) struct Driver {
     socket: Socket<Box<dyn Transport>>,
-    task: Task,
+    task: LinkTask,
 }
 
 /// Handlers that still run after their link has ended.
 #[derive(Debug)]
-pub(crate) struct Rest(Task);
+pub(crate) struct RemainingHandlers(LinkTask);
 
 impl Driver {
     /// Over a transport on which all was agreed; `first` is still to be said before everything else.
@@ -53,20 +53,20 @@ impl Driver {
     ) -> Self {
         let mut socket = Socket::new(transport);
         if let Some(first) = first {
-            socket.say_first(first);
+            socket.send_first(first);
         }
         let inbound = Inbound::new(outlet.clone(), routes, receiving);
         let (liveness, deadline) = (Liveness::default(), Deadline::default());
-        Self { socket, task: Task { outlet, inbound, liveness, deadline } }
+        Self { socket, task: LinkTask { outlet, inbound, liveness, deadline } }
     }
 
     /// Runs the link to its end. The handlers of what was received may go on after it.
-    pub(crate) async fn run(mut self, recover: &mut impl Recover) -> (Closed, Rest) {
+    pub(crate) async fn run(mut self, recover: &mut impl Recover) -> (Closed, RemainingHandlers) {
         let closed = loop {
             let resumption = match self.serve(recover).await {
-                Break::Ended(closed) => break self.close(closed).await,
-                Break::TakenOver(resumption) => Ok(resumption),
-                Break::Cut(cut) => self.hold(recover, cut).await,
+                SocketEnd::Ended(closed) => break self.close(closed).await,
+                SocketEnd::TakenOver(resumption) => Ok(resumption),
+                SocketEnd::Cut(cut) => self.hold_session(recover, cut).await,
             };
             match resumption.map(|resumption| self.resume(resumption)) {
                 Ok(Ok(())) => {}
@@ -75,12 +75,12 @@ impl Driver {
             }
         };
         self.task.outlet.end(closed.clone());
-        (closed, Rest(self.task))
+        (closed, RemainingHandlers(self.task))
     }
 
     /// The life of a socket: until somebody closes the link, the socket fails, or another one
     /// takes over.
-    async fn serve(&mut self, recover: &mut impl Recover) -> Break {
+    async fn serve(&mut self, recover: &mut impl Recover) -> SocketEnd {
         let Self { socket, task } = self;
         let every = task.heartbeat_interval();
         let mut heartbeat = interval_at(Instant::now() + every, every);
@@ -101,12 +101,12 @@ impl Driver {
         });
         match end.await {
             Ok(closed) => task.judge(socket, closed),
-            Err(resumption) => Break::TakenOver(resumption),
+            Err(resumption) => SocketEnd::TakenOver(resumption),
         }
     }
 
     /// Without a socket: handlers go on, and what is sent waits.
-    async fn hold(
+    async fn hold_session(
         &mut self,
         recover: &mut impl Recover,
         cut: Closed,
@@ -120,10 +120,10 @@ impl Driver {
         } else {
             drop(old);
         }
-        let Some(hold) = task.outlet.hold() else { return Err(cut) };
+        let Some(resume_info) = task.outlet.resume_info() else { return Err(cut) };
         let last_seq = task.inbound.receiving().last_received();
-        let lost = Lost::new(task.outlet.clone(), cut, hold, last_seq);
-        let mut recovering = pin!(recover.recover(&lost));
+        let session = CutSession::new(task.outlet.clone(), cut, resume_info, last_seq);
+        let mut recovering = pin!(recover.recover(&session));
         poll_fn(|cx| {
             task.outlet.register(cx.waker());
             if let Some(closed) = task.outlet.close_asked() {
@@ -141,7 +141,7 @@ impl Driver {
     /// Goes on over another socket. The present one is dropped, with whatever it holds. On an error
     /// the link ends so.
     fn resume(&mut self, resumption: Resumption) -> Result<(), Closed> {
-        let Resumption { mut transport, last_seq, hold } = resumption;
+        let Resumption { mut transport, last_seq, resume_info } = resumption;
         transport.set_limit(usize::MAX);
         self.socket = Socket::new(transport);
         self.task.liveness = Liveness::default();
@@ -149,14 +149,14 @@ impl Driver {
         // The peer knows it from our `resume`, or is told in the `continue` below.
         let last = self.task.inbound.receiving().acknowledge();
         if outlet.us() == Role::Master {
-            let answer = handshake::cont(last, &hold, outlet.dialect(), outlet.peer());
-            let text = Draft::protocol(Continue::TYPE, &answer)
-                .and_then(|draft| draft.number(None).map_err(EncodeError::from));
-            self.socket.say_first(text.map_err(|fault| {
+            let answer = handshake::cont(last, &resume_info, outlet.dialect(), outlet.peer());
+            let text = EncodedMessage::protocol(Continue::TYPE, &answer)
+                .and_then(|message| message.to_frame(None).map_err(EncodeError::from));
+            self.socket.send_first(text.map_err(|fault| {
                 Closed::local(CloseCode::INTERNAL, format!("`continue` cannot be written: {fault}"))
             })?);
         }
-        let again = outlet.resumed(last_seq, hold).map_err(|fault| {
+        let again = outlet.resumed(last_seq, resume_info).map_err(|fault| {
             let reason = format!("Impossible acknowledgement: {fault}");
             Closed::local(CloseCode::PROTOCOL, reason)
         })?;
@@ -191,7 +191,7 @@ impl Driver {
     }
 }
 
-impl Rest {
+impl RemainingHandlers {
     /// Lets the handlers of what was received come to their end.
     pub(crate) async fn finish(mut self) {
         poll_fn(|cx| {

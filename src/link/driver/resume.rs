@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::close::Closed;
-use crate::handshake::Hold;
+use crate::handshake::ResumeInfo;
 use crate::link::outbound::Outlet;
 use crate::link::state::LinkState;
 use crate::transport::Transport;
@@ -17,31 +17,40 @@ pub(crate) trait Recover: Send {
     fn takeover(&mut self) -> impl Future<Output = Resumption> + Send;
 
     /// A socket after the last one was cut, or how the session ends.
-    fn recover(&mut self, lost: &Lost) -> impl Future<Output = Result<Resumption, Closed>> + Send;
+    fn recover(
+        &mut self,
+        session: &CutSession,
+    ) -> impl Future<Output = Result<Resumption, Closed>> + Send;
 }
 
 /// A session without a socket.
 #[derive(Debug)]
-pub(crate) struct Lost {
+pub(crate) struct CutSession {
     outlet: Outlet,
     /// How its socket was lost.
     pub(crate) cut: Closed,
-    pub(crate) hold: Hold,
+    pub(crate) resume_info: ResumeInfo,
     /// The last number that this side has received.
     pub(crate) last_seq: Option<u64>,
     until: Instant,
 }
 
-impl Lost {
-    pub(super) fn new(outlet: Outlet, cut: Closed, hold: Hold, last_seq: Option<u64>) -> Self {
+impl CutSession {
+    pub(super) fn new(
+        outlet: Outlet,
+        cut: Closed,
+        resume_info: ResumeInfo,
+        last_seq: Option<u64>,
+    ) -> Self {
         let now = Instant::now();
         // A time beyond what the clock can hold is as good as a day.
-        let until = now.checked_add(hold.timeout).unwrap_or(now + Duration::from_secs(86_400));
-        let lost = Self { outlet, cut, hold, last_seq, until };
-        let held = lost.tell(None);
-        let (peer, cut) = (lost.outlet.describe_peer(), &lost.cut);
+        let until =
+            now.checked_add(resume_info.timeout).unwrap_or(now + Duration::from_secs(86_400));
+        let session = Self { outlet, cut, resume_info, last_seq, until };
+        let held = session.tell(None);
+        let (peer, cut) = (session.outlet.describe_peer(), &session.cut);
         tracing::info!(%peer, %cut, held, "the socket is lost, holding the session");
-        lost
+        session
     }
 
     /// The next attempt is made after `delay`.
@@ -66,8 +75,8 @@ impl Recover for Unrecoverable {
         std::future::pending().await
     }
 
-    async fn recover(&mut self, lost: &Lost) -> Result<Resumption, Closed> {
-        Err(lost.cut.clone())
+    async fn recover(&mut self, session: &CutSession) -> Result<Resumption, Closed> {
+        Err(session.cut.clone())
     }
 }
 
@@ -76,5 +85,5 @@ pub(crate) struct Resumption {
     pub(crate) transport: Box<dyn Transport>,
     /// The last number that the peer has received.
     pub(crate) last_seq: Option<u64>,
-    pub(crate) hold: Hold,
+    pub(crate) resume_info: ResumeInfo,
 }

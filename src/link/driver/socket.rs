@@ -3,7 +3,7 @@
 use std::task::{Context, Poll, ready};
 
 use crate::error::TransportError;
-use crate::link::outbound::{Next, Outlet};
+use crate::link::outbound::{NextWrite, Outlet};
 use crate::session::Receiving;
 use crate::transport::{Incoming, Outgoing, Traffic, Transport};
 use crate::wire::Text;
@@ -71,11 +71,11 @@ impl<T: Transport> Socket<T> {
 
     /// Lets the transport go of what it does not need.
     pub(super) fn shrink(&mut self) {
-        self.transport.rest();
+        self.transport.shrink();
     }
 
     /// Sends `text` before everything that is queued.
-    pub(super) fn say_first(&mut self, text: Text) {
+    pub(super) fn send_first(&mut self, text: Text) {
         self.first = Some(text);
     }
 
@@ -195,15 +195,15 @@ impl<T: Transport> Socket<T> {
     ) -> Poll<Result<Written, TransportError>> {
         loop {
             let frames = match outlet.next::<AT_ONCE>() {
-                Next::Frames(frames) => frames,
-                Next::Close(code, reason) => {
+                NextWrite::Frames(frames) => frames,
+                NextWrite::Close(code, reason) => {
                     ready!(self.poll_give(cx, |_| Some(Outgoing::Close(code, reason))))?;
                     self.sign = Sign::No;
-                    outlet.said_goodbye();
+                    outlet.sent_close_frame();
                     return Poll::Ready(Ok(Written::All));
                 }
-                Next::Asked => return Poll::Ready(Ok(Written::Asked)),
-                Next::Nothing => return Poll::Ready(Ok(Written::All)),
+                NextWrite::Asked => return Poll::Ready(Ok(Written::Asked)),
+                NextWrite::Nothing => return Poll::Ready(Ok(Written::All)),
             };
             let mut wrote = 0;
             let mut given = Poll::Ready(Ok(()));

@@ -22,7 +22,7 @@ const BURST: u32 = 256;
 
 /// A link on the task's side, without the socket.
 #[derive(Debug)]
-pub(super) struct Task {
+pub(super) struct LinkTask {
     pub(super) outlet: Outlet,
     pub(super) inbound: Inbound,
     pub(super) liveness: Liveness,
@@ -30,7 +30,7 @@ pub(super) struct Task {
 }
 
 /// Why a socket is no longer served.
-pub(super) enum Break {
+pub(super) enum SocketEnd {
     /// The link has ended.
     Ended(Closed),
     /// The socket is lost, and the session is held.
@@ -39,14 +39,18 @@ pub(super) enum Break {
     TakenOver(Resumption),
 }
 
-impl Task {
+impl LinkTask {
     pub(super) fn heartbeat_interval(&self) -> Duration {
         let usual = self.outlet.config().heartbeat_interval;
-        self.outlet.hold().map_or(usual, |hold| hold.heartbeat_interval)
+        self.outlet.resume_info().map_or(usual, |resume_info| resume_info.heartbeat_interval)
     }
 
     /// Whether the end of a socket is the end of its link.
-    pub(super) fn judge<T: Transport>(&mut self, socket: &mut Socket<T>, closed: Closed) -> Break {
+    pub(super) fn judge<T: Transport>(
+        &mut self,
+        socket: &mut Socket<T>,
+        closed: Closed,
+    ) -> SocketEnd {
         let closed = match closed.by {
             ClosedBy::Lost => self.last_words(socket, closed),
             _ => closed,
@@ -63,7 +67,7 @@ impl Task {
             }
         };
         let resumes = self.outlet.dialect().resumes();
-        if meant || !resumes { Break::Ended(closed) } else { Break::Cut(closed) }
+        if meant || !resumes { SocketEnd::Ended(closed) } else { SocketEnd::Cut(closed) }
     }
 
     pub(super) fn beat<T: Transport>(&mut self, socket: &mut Socket<T>) -> Option<Closed> {
@@ -95,6 +99,7 @@ impl Task {
         self.inbound.begin_poll();
         socket.begin_poll();
         let end = self.work_off(socket, cx);
+        self.inbound.deliver();
         self.outlet.end_look();
         self.inbound.end_poll();
         self.outlet.check_drained();
@@ -119,17 +124,13 @@ impl Task {
             match incoming {
                 Poll::Ready(Ok(incoming)) => {
                     if let Err(halt) = self.inbound.receive(incoming, cx) {
-                        self.inbound.deliver();
                         return Poll::Ready(self.inbound.end_with(halt));
                     }
                     if self.inbound.receiving().is_acknowledgement_due() {
                         socket.acknowledge();
                     }
                 }
-                Poll::Ready(Err(error)) => {
-                    self.inbound.deliver();
-                    return Poll::Ready(fault(&error));
-                }
+                Poll::Ready(Err(error)) => return Poll::Ready(fault(&error)),
                 Poll::Pending => {
                     if let Some(closed) = self.write(socket, cx) {
                         return Poll::Ready(closed);
@@ -230,7 +231,7 @@ fn fault(error: &TransportError) -> Closed {
     }
 }
 
-impl Drop for Task {
+impl Drop for LinkTask {
     /// A driver that is dropped half-way, with its runtime, leaves nobody waiting.
     fn drop(&mut self) {
         let how =

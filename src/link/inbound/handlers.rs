@@ -21,8 +21,8 @@ const OVERHEAD: usize = 256;
 /// What was received and is not handled yet: running request handlers, and the queue of events.
 #[derive(Default)]
 pub(super) struct Handlers {
-    running: FuturesUnordered<Task>,
-    event: Option<Task>,
+    running: FuturesUnordered<HandlerTask>,
+    event: Option<HandlerTask>,
     events: VecDeque<QueuedEvent>,
     /// Bytes of all the frames above, each with [`OVERHEAD`].
     bytes: usize,
@@ -32,7 +32,7 @@ pub(super) struct Handlers {
 }
 
 /// A handler at work, whose panic ends only itself.
-struct Task {
+struct HandlerTask {
     work: BoxFuture<'static, ()>,
     charge: Charge,
     /// The request, whose sender is told of a panic.
@@ -84,7 +84,7 @@ struct Done {
     panicked: Option<Request>,
 }
 
-impl Future for Task {
+impl Future for HandlerTask {
     type Output = Done;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Done> {
@@ -131,17 +131,17 @@ impl Handlers {
         cx: &mut Context<'_>,
     ) -> Option<Request> {
         self.bytes += bytes + OVERHEAD;
-        self.start(Task { work, charge: Charge::Request(bytes), request: Some(request) }, cx)
+        self.start(HandlerTask { work, charge: Charge::Request(bytes), request: Some(request) }, cx)
     }
 
     /// Takes an answer of the link's own, of `bytes`, that waits for something.
     pub(super) fn start_answer(&mut self, work: BoxFuture<'static, ()>, bytes: usize) {
         self.answers += 1;
         self.answer_bytes += bytes;
-        self.running.push(Task { work, charge: Charge::Answer(bytes), request: None });
+        self.running.push(HandlerTask { work, charge: Charge::Answer(bytes), request: None });
     }
 
-    fn start(&mut self, mut task: Task, cx: &mut Context<'_>) -> Option<Request> {
+    fn start(&mut self, mut task: HandlerTask, cx: &mut Context<'_>) -> Option<Request> {
         match task.poll_unpin(cx) {
             Poll::Ready(done) => self.end(done),
             Poll::Pending => {
@@ -164,7 +164,7 @@ impl Handlers {
     /// Takes the handler of the event of `bytes` whose turn it is.
     pub(super) fn start_event(&mut self, work: BoxFuture<'static, ()>, bytes: usize) {
         self.bytes += bytes + OVERHEAD;
-        self.event = Some(Task { work, charge: Charge::Event(bytes), request: None });
+        self.event = Some(HandlerTask { work, charge: Charge::Event(bytes), request: None });
     }
 
     /// Takes an event, to be handled after all that came before it.

@@ -18,17 +18,17 @@ pub(super) use routes::{Call, EventRoute, Handled, RequestRoute};
 pub(super) use verdict::Halt;
 use verdict::{NeedsFullParse, Unhandled, close_of};
 
-use super::outbound::{Class as SendClass, Outcome, Outlet, Refused, agree_to_disconnect};
+use super::outbound::{Outlet, ResponseResult, SendClass, SendRefused, agree_to_disconnect};
 use super::refusal::{MAX_ERROR, error_response, panicked};
 use super::state::LinkState;
 use crate::close::{CloseCode, Closed};
 use crate::error::{DecodeError, RemoteError, RequestError};
 use crate::printable::Printable;
-use crate::session::{Receiving, Taken};
+use crate::session::{Receiving, Sequenced};
 use crate::transport::Incoming;
 use crate::wire::{
-    Answer, Class, Close, Frame, Heartbeat, PREPARE_DISCONNECT, Parse, Response, Text, decode,
-    is_name,
+    Answer, Close, Frame, HeartbeatMessage, MessageClass, PREPARE_DISCONNECT, Parse, Response,
+    Text, decode, is_name,
 };
 
 /// What was received of one link, from the number of a frame to the end of its handler.
@@ -39,7 +39,7 @@ pub(super) struct Inbound {
     receiving: Receiving,
     handlers: Handlers,
     /// Answers that were read, for those who wait for them: see [`deliver`](Self::deliver).
-    answers: Vec<(oneshot::Sender<Outcome>, Outcome)>,
+    answers: Vec<(oneshot::Sender<ResponseResult>, ResponseResult)>,
     /// When the first request of this poll was read: the time of its handlers counts from here.
     now: Option<Instant>,
     /// Requests are dropped: nothing can be answered any more.
@@ -100,7 +100,7 @@ impl Inbound {
     pub(super) fn receive(&mut self, incoming: Incoming, cx: &mut Context<'_>) -> Result<(), Halt> {
         let end = match incoming {
             Incoming::Text(text) => return self.message(&text, cx),
-            Incoming::Control => return Ok(()),
+            Incoming::Ping => return Ok(()),
             Incoming::Binary => {
                 let reason = "Invalid message: Binary frame, a link carries text";
                 Closed::local(CloseCode::UNSUPPORTED, reason)
@@ -131,16 +131,18 @@ impl Inbound {
     fn message(&mut self, text: &Text, cx: &mut Context<'_>) -> Result<(), Halt> {
         let mut known = None;
         // A heartbeat is outside of the numbers, also one that brings a number along.
-        if let Some(frame) = Frame::skim(text.as_str()).filter(|it| it.kind != Heartbeat::TYPE) {
+        if let Some(frame) =
+            Frame::parse_fast(text.as_str()).filter(|it| it.kind != HeartbeatMessage::TYPE)
+        {
             let Some(seq) = self.number(&frame, text)? else { return Ok(()) };
             match self.take(text, &frame, seq, Parse::Fast, cx) {
                 Ok(taken) => return taken,
                 Err(NeedsFullParse) => known = Some(seq),
             }
         }
-        let frame = Frame::read(text.as_str()).map_err(Closed::malformed)?;
+        let frame = Frame::parse(text.as_str()).map_err(Closed::malformed)?;
         if known.is_none() && self.outlet.dialect().resumes() {
-            if frame.kind == Heartbeat::TYPE {
+            if frame.kind == HeartbeatMessage::TYPE {
                 return self.heartbeat(&frame);
             }
             if frame.kind == Close::TYPE && frame.seq.is_none() {
@@ -172,14 +174,14 @@ impl Inbound {
         // A link that closes is not resumed: there the answers behind a frame without room count more.
         if !self.closing
             && let Some(reason) = self.no_room(frame, text.len())
-            && self.receiving.look_at(seq) == Ok(Taken::New)
+            && self.receiving.peek(seq) == Ok(Sequenced::New)
         {
             let closed = Closed::local(CloseCode::POLICY, reason);
             return Err(Halt::NoRoom(closed, seq, text.len()));
         }
         match self.receiving.receive(seq, text.len()).map_err(Closed::malformed)? {
-            Taken::New => Ok(Some(seq)),
-            Taken::Again => Ok(None),
+            Sequenced::New => Ok(Some(seq)),
+            Sequenced::Duplicate => Ok(None),
         }
     }
 
@@ -188,10 +190,10 @@ impl Inbound {
     fn no_room(&self, frame: &Frame<'_>, bytes: usize) -> Option<&'static str> {
         let config = self.outlet.config();
         match frame.class() {
-            Class::Event(name) if !self.handlers.has_room(bytes, config.inbox) => self
+            MessageClass::Event(name) if !self.handlers.has_room(bytes, config.inbox) => self
                 .wants(name)
                 .then_some("The inbox is full: events come faster than they are handled"),
-            Class::Request(_) if self.handlers.answer_bytes() > config.outbox => {
+            MessageClass::Request(_) if self.handlers.answer_bytes() > config.outbox => {
                 Some("The outbox is full: the peer asks and does not read the answers")
             }
             _ => None,
@@ -208,17 +210,17 @@ impl Inbound {
         cx: &mut Context<'_>,
     ) -> Result<Result<(), Halt>, NeedsFullParse> {
         match frame.class() {
-            Class::Response(_) => self.response(text, frame, parse)?,
-            Class::Event(name) => self.event(name, seq, text, frame, parse)?,
-            Class::Request(name) => {
+            MessageClass::Response(_) => self.response(text, frame, parse)?,
+            MessageClass::Event(name) => self.event(name, seq, text, frame, parse)?,
+            MessageClass::Request(name) => {
                 return self.request(name, seq, frame, text.len(), parse, cx);
             }
-            Class::Protocol(_) if parse == Parse::Fast => return Err(NeedsFullParse),
-            Class::Protocol(Close::TYPE) => {
+            MessageClass::Protocol(_) if parse == Parse::Fast => return Err(NeedsFullParse),
+            MessageClass::Protocol(Close::TYPE) => {
                 self.outlet.drain(false, true);
                 return Ok(Err(close_of(frame).into()));
             }
-            Class::Protocol(kind) => {
+            MessageClass::Protocol(kind) => {
                 let fault = format_args!("unexpected type {kind:?} after ready");
                 return Ok(Err(Closed::malformed(fault).into()));
             }
@@ -227,7 +229,7 @@ impl Inbound {
     }
 
     fn heartbeat(&mut self, frame: &Frame<'_>) -> Result<(), Halt> {
-        let fault = match decode::<Heartbeat>(frame.data) {
+        let fault = match decode::<HeartbeatMessage>(frame.data) {
             Ok(heartbeat) => match self.outlet.acknowledged(heartbeat.seq) {
                 Ok(()) => return Ok(()),
                 Err(error) => error.to_string(),
@@ -244,8 +246,8 @@ impl Inbound {
         parse: Parse,
     ) -> Result<(), NeedsFullParse> {
         let (seq, error) = match parse {
-            Parse::Fast => (Response::skim(frame.data).ok_or(NeedsFullParse)?, None),
-            Parse::Full => match Response::read(frame.data) {
+            Parse::Fast => (Response::parse_fast(frame.data).ok_or(NeedsFullParse)?, None),
+            Parse::Full => match Response::parse(frame.data) {
                 Ok(response) => (response.seq, response.error()),
                 Err(error) => {
                     tracing::debug!(kind = ?Printable::new(&frame.kind), %error, "ignored a response to nothing");
@@ -362,10 +364,13 @@ impl Inbound {
 
     /// Answers a request with an error: at once, or when there is room.
     fn refuse(&mut self, name: &str, seq: u64, error: &str) {
-        let Ok(draft) = error_response(name, seq, error) else { return };
-        let Err(Refused::Full) = self.outlet.try_send(&draft, SendClass::Answer) else { return };
-        let (handle, name, bytes) = (self.outlet.handle().clone(), name.to_owned(), draft.bytes());
-        let response = async move { handle.respond(&name, seq, Ok(draft)).await };
+        let Ok(message) = error_response(name, seq, error) else { return };
+        let Err(SendRefused::Full) = self.outlet.try_send(&message, SendClass::Answer) else {
+            return;
+        };
+        let (handle, name, bytes) =
+            (self.outlet.handle().clone(), name.to_owned(), message.bytes());
+        let response = async move { handle.respond(&name, seq, Ok(message)).await };
         self.handlers.start_answer(response.boxed(), bytes);
     }
 

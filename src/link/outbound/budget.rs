@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::task::Waker;
 
-use crate::wire::Draft;
+use crate::wire::EncodedMessage;
 
 /// A number of permits under the lock of whoever owns this, handed out in turn: nobody overtakes
 /// who waits already. Each verb that may grant something returns the wakers to wake when the lock
@@ -20,22 +20,22 @@ pub(super) struct Budget {
 #[derive(Debug)]
 struct Waiter {
     permits: usize,
-    what: Waiting,
+    kind: WaiterKind,
 }
 
 #[derive(Debug)]
-enum Waiting {
+enum WaiterKind {
     /// A task, which comes back with its ticket.
     Task(u64, Waker),
     /// A frame that is handed on: it needs nobody to wait for it.
-    Frame(Draft),
+    Frame(EncodedMessage),
 }
 
 /// Whom the permits that have become free belong to.
 #[derive(Debug)]
 pub(super) enum Granted {
     Task(Waker),
-    Frame(Draft),
+    Frame(EncodedMessage),
 }
 
 impl Budget {
@@ -65,11 +65,11 @@ impl Budget {
     /// The next of those that wait for whom there are enough permits now.
     pub(super) fn grant(&mut self) -> Option<Granted> {
         self.waiters.front().filter(|waiter| waiter.permits <= self.free)?;
-        let Waiter { permits, what } = self.waiters.pop_front()?;
+        let Waiter { permits, kind } = self.waiters.pop_front()?;
         self.free -= permits;
-        Some(match what {
-            Waiting::Task(_, waker) => Granted::Task(waker),
-            Waiting::Frame(frame) => {
+        Some(match kind {
+            WaiterKind::Task(_, waker) => Granted::Task(waker),
+            WaiterKind::Frame(frame) => {
                 self.frame_bytes -= permits;
                 Granted::Frame(frame)
             }
@@ -79,16 +79,16 @@ impl Budget {
     /// Waits for so many permits, behind all others.
     pub(super) fn join(&mut self, permits: usize, waker: &Waker) -> u64 {
         self.next_ticket += 1;
-        let what = Waiting::Task(self.next_ticket, waker.clone());
-        self.waiters.push_back(Waiter { permits, what });
+        let kind = WaiterKind::Task(self.next_ticket, waker.clone());
+        self.waiters.push_back(Waiter { permits, kind });
         self.next_ticket
     }
 
     /// Lets a frame wait for its bytes, behind all others.
-    pub(super) fn join_frame(&mut self, frame: Draft) {
+    pub(super) fn join_frame(&mut self, frame: EncodedMessage) {
         let permits = frame.bytes();
         self.frame_bytes += permits;
-        self.waiters.push_back(Waiter { permits, what: Waiting::Frame(frame) });
+        self.waiters.push_back(Waiter { permits, kind: WaiterKind::Frame(frame) });
     }
 
     /// Bytes of the frames that wait.
@@ -98,8 +98,8 @@ impl Budget {
 
     /// Whether whoever holds `ticket` still waits; it is woken by `waker` from now on.
     pub(super) fn still_waits(&mut self, ticket: u64, waker: &Waker) -> bool {
-        let mine = self.waiters.iter_mut().find_map(|waiter| match &mut waiter.what {
-            Waiting::Task(known, waker) if *known == ticket => Some(waker),
+        let mine = self.waiters.iter_mut().find_map(|waiter| match &mut waiter.kind {
+            WaiterKind::Task(known, waker) if *known == ticket => Some(waker),
             _ => None,
         });
         mine.is_some_and(|mine| {
@@ -112,7 +112,7 @@ impl Budget {
     /// given back, and are to be [granted](Self::grant).
     pub(super) fn leave(&mut self, ticket: u64, permits: usize) {
         let mine =
-            |waiter: &Waiter| matches!(waiter.what, Waiting::Task(known, _) if known == ticket);
+            |waiter: &Waiter| matches!(waiter.kind, WaiterKind::Task(known, _) if known == ticket);
         match self.waiters.iter().position(mine) {
             Some(at) => drop(self.waiters.remove(at)),
             None => self.give(permits),
@@ -123,9 +123,9 @@ impl Budget {
     pub(super) fn close(&mut self) -> Vec<Waker> {
         self.frame_bytes = 0;
         let waiters = self.waiters.drain(..);
-        let wakers = waiters.filter_map(|waiter| match waiter.what {
-            Waiting::Task(_, waker) => Some(waker),
-            Waiting::Frame(_) => None,
+        let wakers = waiters.filter_map(|waiter| match waiter.kind {
+            WaiterKind::Task(_, waker) => Some(waker),
+            WaiterKind::Frame(_) => None,
         });
         wakers.collect()
     }
@@ -164,7 +164,7 @@ mod tests {
         budget.leave(first, 2);
         budget.give(1);
         assert_eq!(granted(&mut budget), 1, "the second is the first now");
-        // It has not fetched what was granted.
+        // It has not fetched kind was granted.
         budget.leave(second, 1);
         assert!(budget.try_take(1) && !budget.try_take(1));
     }
@@ -184,7 +184,7 @@ mod tests {
     fn at_the_end_all_tasks_are_woken() {
         let mut budget = Budget::new(0);
         budget.join(1, Waker::noop());
-        budget.join_frame(Draft::event("tick", &crate::message::Empty {}).unwrap());
+        budget.join_frame(EncodedMessage::event("tick", &crate::message::Empty {}).unwrap());
         assert!(budget.frame_bytes() > 0);
         assert_eq!((budget.close().len(), budget.frame_bytes()), (1, 0));
     }

@@ -1,24 +1,24 @@
 //! What everybody may do who holds a link.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use semver::Version;
 use tokio::sync::{oneshot, watch};
 
-use super::pending::{Limit, Outcome, Pending};
-use super::phase::{Class, Phase};
-use super::stream::{HANDED_ON, LockedStream, Of, Refused, Stream, Wake};
+use super::pending::{Limit, Pending, ResponseResult};
+use super::phase::{Phase, SendClass};
+use super::send_state::{BudgetKind, HANDED_ON, LockedSendState, SendRefused, SendState, Wake};
 use crate::close::{CloseCode, Closed};
 use crate::error::{Delivery, EventError, RequestError, SendError};
-use crate::handshake::{Hold, Peer};
+use crate::handshake::{Peer, ResumeInfo};
 use crate::link::config::Config;
 use crate::link::refusal::error_response;
 use crate::link::state::{Ignored, LinkState};
 use crate::message::{Direction, Role, Since};
 use crate::session::Sending;
-use crate::wire::{Dialect, Draft, EncodeError};
+use crate::wire::{Dialect, EncodeError, EncodedMessage};
 
 /// A link as all of its parts see it: cheap to clone, all clones are the same link.
 #[derive(Clone, Debug)]
@@ -26,14 +26,15 @@ pub(in crate::link) struct Handle(pub(super) Arc<Outbound>);
 
 #[derive(Debug)]
 pub(super) struct Outbound {
+    number: u64,
     us: Role,
     peer: Peer,
     version: Version,
     dialect: Dialect,
     config: Config,
-    pub(super) stream: LockedStream,
+    pub(super) send_state: LockedSendState,
     pub(super) pending: Pending,
-    pub(super) state: watch::Sender<LinkState>,
+    pub(super) link_state: watch::Sender<LinkState>,
     /// How many requests of the peer are being handled; the link's task keeps it.
     pub(super) answers_owed: AtomicUsize,
 }
@@ -45,17 +46,19 @@ impl Handle {
         version: Version,
         config: Config,
         sending: Sending,
-        hold: Option<Hold>,
+        resume_info: Option<ResumeInfo>,
     ) -> Self {
+        static LINKS: AtomicU64 = AtomicU64::new(1);
         Self(Arc::new(Outbound {
+            number: LINKS.fetch_add(1, Ordering::Relaxed),
             us,
             peer,
             version,
             dialect: *sending.dialect(),
-            stream: LockedStream::new(Stream::new(sending, hold, &config)),
+            send_state: LockedSendState::new(SendState::new(sending, resume_info, &config)),
             config,
             pending: Pending::default(),
-            state: watch::Sender::new(LinkState::Connected),
+            link_state: watch::Sender::new(LinkState::Connected),
             answers_owed: AtomicUsize::new(0),
         }))
     }
@@ -80,8 +83,8 @@ impl Handle {
         &self.0.dialect
     }
 
-    pub(in crate::link) fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+    pub(in crate::link) fn number(&self) -> u64 {
+        self.0.number
     }
 
     /// Whether messages of this type go over this link.
@@ -104,49 +107,42 @@ impl Handle {
 
     /// The peer, for logs and errors.
     pub(in crate::link) fn describe_peer(&self) -> String {
-        match self.peer().id {
-            Some(id) => format!("{} {id}", self.peer().role),
-            None => self.peer().role.to_string(),
-        }
+        self.peer().to_string()
     }
 
-    pub(super) fn with<T>(&self, change: impl FnOnce(&mut Stream, &mut Wake) -> T) -> T {
-        self.0.stream.with(change)
+    pub(super) fn with<T>(&self, change: impl FnOnce(&mut SendState, &mut Wake) -> T) -> T {
+        self.0.send_state.with(change)
     }
 }
 
 /// Sending.
 impl Handle {
-    pub(in crate::link) async fn event(&self, draft: &Draft) -> Result<(), EventError> {
-        self.fits(draft).map_err(SendError::from)?;
-        let queued = match self.try_send(draft, self.message()) {
+    pub(in crate::link) async fn event(&self, message: &EncodedMessage) -> Result<(), EventError> {
+        self.fits(message).map_err(SendError::from)?;
+        let queued = match self.try_send(message, self.message_class()) {
             // In a box, because it is rare, and callers would find room for it in each of theirs.
-            Err(Refused::Full) => Box::pin(self.event_in_turn(draft)).await,
+            Err(SendRefused::Full) => Box::pin(self.event_in_turn(message)).await,
             queued => queued,
         };
         queued.map_err(|_| EventError::Closed(self.why_closed()))
     }
 
-    async fn event_in_turn(&self, draft: &Draft) -> Result<(), Refused> {
-        let room = self.0.stream.permits(Of::Room, draft.bytes()).await?;
+    async fn event_in_turn(&self, message: &EncodedMessage) -> Result<(), SendRefused> {
+        let room = self.0.send_state.permits(BudgetKind::Room, message.bytes()).await?;
         room.spend();
-        self.with(|stream, wake| stream.send(draft, self.message(), wake).map(drop))
+        self.with(|state, wake| state.send(message, self.message_class(), wake).map(drop))
     }
 
     /// Queues an event that is handed on, behind those that wait for room already. Waits for nothing.
-    pub(in crate::link) fn hand_on(&self, draft: &Draft) {
+    pub(in crate::link) fn hand_on(&self, message: &EncodedMessage) {
         let most = self.config().outbox;
-        let full = self.with(|stream, wake| {
-            if stream.may_send(HANDED_ON).is_err() {
+        let full = self.with(|state, wake| {
+            let Err(SendRefused::Full) = state.try_send(message, HANDED_ON, wake) else {
                 return false;
-            }
-            if stream.room.try_take(draft.bytes()) {
-                let _ = stream.send(draft, HANDED_ON, wake);
-                return false;
-            }
-            let full = stream.room.frame_bytes() + draft.bytes() > most;
+            };
+            let full = state.room.frame_bytes() + message.bytes() > most;
             if !full {
-                stream.room.join_frame(draft.clone());
+                state.room.join_frame(message.clone());
             }
             full
         });
@@ -157,30 +153,28 @@ impl Handle {
     }
 
     /// Queues a frame now, if there is room for it.
-    pub(in crate::link) fn try_send(&self, draft: &Draft, class: Class) -> Result<(), Refused> {
-        self.with(|stream, wake| {
-            stream.may_send(class)?;
-            if !stream.room.try_take(draft.bytes()) {
-                return Err(Refused::Full);
-            }
-            stream.send(draft, class, wake).map(drop)
-        })
+    pub(in crate::link) fn try_send(
+        &self,
+        message: &EncodedMessage,
+        class: SendClass,
+    ) -> Result<(), SendRefused> {
+        self.with(|state, wake| state.try_send(message, class, wake))
     }
 
-    /// Queues the response that `write` makes, when there is room for it: at once, or else, so that
-    /// no more than one answer that waits is kept as JSON, in turn.
+    /// Queues the response that `write` makes, when there is room for it: at once, or else in turn,
+    /// so that of all answers that wait no more than one is written as JSON.
     pub(in crate::link) async fn answer(
         &self,
         name: &str,
         to: u64,
-        write: impl Fn() -> Result<Draft, EncodeError>,
+        write: impl Fn() -> Result<EncodedMessage, EncodeError>,
     ) {
-        // While nobody has the turn there is most likely room.
-        if self.with(|stream, _| stream.turn.has(1)) {
-            let Some(draft) = self.sendable(name, to, write()) else { return };
-            let Err(Refused::Full) = self.try_send(&draft, Class::Answer) else { return };
+        // While the turn is free there is most likely room.
+        if self.with(|state, _| state.turn.has(1)) {
+            let Some(message) = self.sendable(name, to, write()) else { return };
+            let Err(SendRefused::Full) = self.try_send(&message, SendClass::Answer) else { return };
         }
-        if let Ok(_turn) = self.0.stream.permits(Of::Turn, 1).await {
+        if let Ok(_turn) = self.0.send_state.permits(BudgetKind::Turn, 1).await {
             self.respond(name, to, write()).await;
         }
     }
@@ -190,36 +184,41 @@ impl Handle {
         &self,
         name: &str,
         to: u64,
-        response: Result<Draft, EncodeError>,
+        response: Result<EncodedMessage, EncodeError>,
     ) {
-        if let Some(draft) = self.sendable(name, to, response)
-            && let Ok(room) = self.0.stream.permits(Of::Room, draft.bytes()).await
+        if let Some(message) = self.sendable(name, to, response)
+            && let Ok(room) = self.0.send_state.permits(BudgetKind::Room, message.bytes()).await
         {
             room.spend();
-            let _ = self.with(|stream, wake| stream.send(&draft, Class::Answer, wake));
+            let _ = self.with(|state, wake| state.send(&message, SendClass::Answer, wake));
         }
     }
 
     /// The response, or an error that says why it cannot be sent.
-    fn sendable(&self, name: &str, to: u64, response: Result<Draft, EncodeError>) -> Option<Draft> {
-        let checked = response.and_then(|draft| self.fits(&draft).map(|()| draft));
-        let draft = checked.or_else(|error| {
+    fn sendable(
+        &self,
+        name: &str,
+        to: u64,
+        response: Result<EncodedMessage, EncodeError>,
+    ) -> Option<EncodedMessage> {
+        let checked = response.and_then(|message| self.fits(&message).map(|()| message));
+        let message = checked.or_else(|error| {
             tracing::error!(name, %error, "an answer cannot be sent");
             let error = format!("The answer to {name}_request cannot be sent: {error}");
             error_response(name, to, &error)
         });
-        draft.ok()
+        message.ok()
     }
 
-    pub(in crate::link) fn fits(&self, draft: &Draft) -> Result<(), EncodeError> {
-        let (bytes, most) = (draft.bytes(), self.config().max_frame);
+    pub(in crate::link) fn fits(&self, message: &EncodedMessage) -> Result<(), EncodeError> {
+        let (bytes, most) = (message.bytes(), self.config().max_frame);
         let limit = "`max_frame`";
         if bytes > most { Err(EncodeError::TooLong { bytes, limit, most }) } else { Ok(()) }
     }
 
     /// What a request or an event is, at this moment.
-    pub(super) fn message(&self) -> Class {
-        Class::Message { needed: self.answers_owed() > 0 }
+    pub(super) fn message_class(&self) -> SendClass {
+        SendClass::Message { needed: self.answers_owed() > 0 }
     }
 }
 
@@ -229,18 +228,18 @@ impl Handle {
     /// its frame can be written.
     pub(super) fn begin(
         &self,
-        stream: &mut Stream,
-        draft: &Draft,
-        class: Class,
+        state: &mut SendState,
+        message: &EncodedMessage,
+        class: SendClass,
         limit: Limit,
         wake: &mut Wake,
-    ) -> Result<(u64, oneshot::Receiver<Outcome>), Refused> {
-        let seq = stream.send(draft, class, wake)?;
-        if class == Class::Prepare {
-            stream.prepare = Some(seq);
+    ) -> Result<(u64, oneshot::Receiver<ResponseResult>), SendRefused> {
+        let seq = state.send(message, class, wake)?;
+        if class == SendClass::Prepare {
+            state.prepare = Some(seq);
         }
         // Its timer is to be set.
-        wake.driver |= stream.deadlines.add(limit.deadline);
+        wake.driver |= state.deadlines.add(limit.deadline);
         Ok((seq, self.0.pending.insert(seq, limit)))
     }
 
@@ -252,13 +251,13 @@ impl Handle {
 
 /// What the link's task does with the stream.
 impl Handle {
-    pub(in crate::link) fn hold(&self) -> Option<Hold> {
-        self.with(|stream, _| stream.hold.clone())
+    pub(in crate::link) fn resume_info(&self) -> Option<ResumeInfo> {
+        self.with(|state, _| state.resume_info.clone())
     }
 
     /// How many frames are held for the peer.
     pub(in crate::link) fn held(&self) -> usize {
-        self.with(|stream, _| stream.session.held())
+        self.with(|state, _| state.session.held())
     }
 
     /// How many requests of the peer are being handled.
@@ -266,41 +265,48 @@ impl Handle {
         self.0.answers_owed.load(Ordering::SeqCst)
     }
 
-    pub(super) fn is_drained(&self, stream: &Stream) -> bool {
-        let prepare = stream.prepare.is_some_and(|seq| self.0.pending.contains(seq));
+    fn is_drained(&self, state: &SendState) -> bool {
+        let prepare = state.prepare.is_some_and(|seq| self.0.pending.contains(seq));
         self.0.pending.len() == usize::from(prepare) && self.answers_owed() == 0
     }
 
+    /// Wakes those in [`drained`](Self::drained) if what they wait for has come about.
+    pub(super) fn wake_drained(&self, state: &mut SendState, wake: &mut Wake) {
+        if !state.drains.is_empty() && self.is_drained(state) {
+            wake.tasks.append(&mut state.drains);
+        }
+    }
+
     pub(in crate::link) fn ignored(&self) -> Ignored {
-        self.with(|stream, _| stream.ignored)
+        self.with(|state, _| state.ignored)
     }
 }
 
 /// The end.
 impl Handle {
     pub(in crate::link) fn states(&self) -> watch::Receiver<LinkState> {
-        self.0.state.subscribe()
+        self.0.link_state.subscribe()
     }
 
     pub(in crate::link) fn state(&self) -> watch::Ref<'_, LinkState> {
-        self.0.state.borrow()
+        self.0.link_state.borrow()
     }
 
     /// One side prepares to disconnect: from now on only what is needed for answers is sent, and
     /// only answers when this side has said that it is `ready`.
     pub(in crate::link) fn drain(&self, ready: bool, by_peer: bool) {
-        self.with(|stream, _| stream.phase.drain(ready, by_peer));
+        self.with(|state, _| state.phase.drain(ready, by_peer));
     }
 
     /// Waits until no request waits for an answer, in either direction, `prepare_disconnect` apart,
     /// or the link has ended. While messages are admitted that is a passing state.
     pub(in crate::link) async fn drained(&self) {
         std::future::poll_fn(|cx: &mut Context<'_>| {
-            self.with(|stream, _| {
-                if self.is_drained(stream) || matches!(stream.phase, Phase::Ended(_)) {
+            self.with(|state, _| {
+                if self.is_drained(state) || matches!(state.phase, Phase::Ended(_)) {
                     return Poll::Ready(());
                 }
-                stream.drains.push(cx.waker().clone());
+                state.drains.push(cx.waker().clone());
                 Poll::Pending
             })
         })
@@ -309,11 +315,11 @@ impl Handle {
 
     /// Asks the link's task to close. Only the first call counts.
     pub(in crate::link) fn ask_close(&self, closed: Closed) {
-        self.with(|stream, wake| wake.driver |= stream.phase.ask(closed));
+        self.with(|state, wake| wake.driver |= state.phase.ask(closed));
     }
 
     fn why_closed(&self) -> Closed {
-        let known = self.with(|stream, _| stream.phase.why().cloned());
+        let known = self.with(|state, _| state.phase.why().cloned());
         known.unwrap_or_else(|| Closed::lost("The link is closing"))
     }
 

@@ -9,14 +9,14 @@ mod outlet;
 mod pending;
 mod phase;
 mod request;
-mod stream;
+mod send_state;
 #[cfg(test)]
 pub(super) mod tests;
 mod wait;
 
 pub(super) use handle::Handle;
-pub(super) use outlet::{Next, Outlet};
-pub(super) use pending::Outcome;
-pub(super) use phase::Class;
+pub(super) use outlet::{NextWrite, Outlet};
+pub(super) use pending::ResponseResult;
+pub(super) use phase::SendClass;
 pub(super) use request::{RequestFuture, agree_to_disconnect, prepare_disconnect};
-pub(super) use stream::Refused;
+pub(super) use send_state::SendRefused;

@@ -19,12 +19,12 @@ use crate::wire::Answer;
 const SHARDS: usize = 2;
 
 /// Small, because every waiting request takes its room.
-pub(in crate::link) type Outcome = Result<Answer, Box<RequestError>>;
+pub(in crate::link) type ResponseResult = Result<Answer, Box<RequestError>>;
 
 /// Somebody who waits, and until when.
 #[derive(Debug)]
-struct Entry {
-    sender: oneshot::Sender<Outcome>,
+struct PendingRequest {
+    sender: oneshot::Sender<ResponseResult>,
     limit: Limit,
 }
 
@@ -42,7 +42,7 @@ impl Limit {
     }
 }
 
-type Map = DashMap<u64, Entry, BuildHasherDefault<SeqHasher>>;
+type Map = DashMap<u64, PendingRequest, BuildHasherDefault<SeqHasher>>;
 
 /// Spreads sequence numbers over the map. They are this side's own, so nobody can choose them.
 #[derive(Debug, Default)]
@@ -75,16 +75,16 @@ pub(super) struct Pending {
 impl Pending {
     /// Starts to wait for the answer to the frame numbered `seq`, before that can be written. Who
     /// gives up the wait has to [`forget`](Self::forget) it.
-    pub(super) fn insert(&self, seq: u64, limit: Limit) -> oneshot::Receiver<Outcome> {
+    pub(super) fn insert(&self, seq: u64, limit: Limit) -> oneshot::Receiver<ResponseResult> {
         let (sender, answer) = oneshot::channel();
         let map =
             self.map.get_or_init(|| Map::with_hasher_and_shard_amount(<_>::default(), SHARDS));
-        map.insert(seq, Entry { sender, limit });
+        map.insert(seq, PendingRequest { sender, limit });
         answer
     }
 
     /// Ends the wait for `seq`; whoever waits is to be told by the sender.
-    pub(super) fn take(&self, seq: u64) -> Option<oneshot::Sender<Outcome>> {
+    pub(super) fn take(&self, seq: u64) -> Option<oneshot::Sender<ResponseResult>> {
         self.map.get()?.remove(&seq).map(|(_, entry)| entry.sender)
     }
 
@@ -142,7 +142,7 @@ mod tests {
 
     use super::*;
 
-    fn insert(pending: &Pending, seq: u64) -> oneshot::Receiver<Outcome> {
+    fn insert(pending: &Pending, seq: u64) -> oneshot::Receiver<ResponseResult> {
         pending.insert(seq, Limit::new(Duration::MAX))
     }
 

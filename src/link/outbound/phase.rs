@@ -5,7 +5,7 @@ use crate::close::{CloseCode, Closed, Reason};
 /// How near its end a link is. It only ever goes down this list.
 ///
 /// ```text
-/// Open ─► Draining ─► Closing: Asked ─► Due ─► Said ─► Ended
+/// Open ─► Draining ─► Closing: Asked ─► Due ─► Sent ─► Ended
 /// ```
 ///
 /// Any of them may be left out; a link that is lost goes to `Ended` at once.
@@ -20,19 +20,19 @@ pub(super) enum Phase {
         by_peer: bool,
     },
     /// The link closes, for this reason.
-    Closing(Closed, Goodbye),
+    Closing(Closed, CloseFrame),
     Ended(Closed),
 }
 
 /// How far this side is with closing.
 #[derive(Debug)]
-pub(super) enum Goodbye {
+pub(super) enum CloseFrame {
     /// Somebody has asked for it; what may be sent until the link's task begins with it.
     Asked(Admits),
     /// The close frame goes out behind everything that is queued.
     Due(CloseCode, Reason),
     /// Nothing more is to be sent.
-    Said,
+    Sent,
 }
 
 /// What may still be sent.
@@ -47,7 +47,7 @@ pub(super) enum Admits {
 
 /// What a frame is to the end of its link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::link) enum Class {
+pub(in crate::link) enum SendClass {
     /// A request or an event; `needed` when the peer waits for an answer that it may be part of.
     Message {
         needed: bool,
@@ -59,12 +59,12 @@ pub(in crate::link) enum Class {
 
 impl Phase {
     /// Whether frames of this class may still be sent.
-    pub(super) fn admits(&self, class: Class) -> bool {
+    pub(super) fn admits(&self, class: SendClass) -> bool {
         let admits = self.admitted();
         match class {
-            Class::Message { needed: true } => admits <= Admits::WhatIsNeeded,
-            Class::Message { needed: false } => admits == Admits::Everything,
-            Class::Answer | Class::Prepare => admits <= Admits::Answers,
+            SendClass::Message { needed: true } => admits <= Admits::WhatIsNeeded,
+            SendClass::Message { needed: false } => admits == Admits::Everything,
+            SendClass::Answer | SendClass::Prepare => admits <= Admits::Answers,
         }
     }
 
@@ -73,7 +73,7 @@ impl Phase {
             Self::Open => Admits::Everything,
             Self::Draining { ready: false, .. } => Admits::WhatIsNeeded,
             Self::Draining { ready: true, .. } => Admits::Answers,
-            Self::Closing(_, Goodbye::Asked(admits)) => *admits,
+            Self::Closing(_, CloseFrame::Asked(admits)) => *admits,
             Self::Closing(..) | Self::Ended(_) => Admits::Nothing,
         }
     }
@@ -86,7 +86,7 @@ impl Phase {
                 *r |= ready;
                 *p |= by_peer;
             }
-            Self::Closing(_, Goodbye::Asked(admits)) => {
+            Self::Closing(_, CloseFrame::Asked(admits)) => {
                 let most = if ready { Admits::Answers } else { Admits::WhatIsNeeded };
                 *admits = (*admits).max(most);
             }
@@ -98,7 +98,7 @@ impl Phase {
     pub(super) fn ask(&mut self, closed: Closed) -> bool {
         let first = matches!(self, Self::Open | Self::Draining { .. });
         if first {
-            *self = Self::Closing(closed, Goodbye::Asked(self.admitted()));
+            *self = Self::Closing(closed, CloseFrame::Asked(self.admitted()));
         }
         first
     }
@@ -106,7 +106,7 @@ impl Phase {
     /// What this side has asked for, for as long as the link's task has not begun with it.
     pub(super) fn asked(&self) -> Option<&Closed> {
         match self {
-            Self::Closing(closed, Goodbye::Asked(_)) => Some(closed),
+            Self::Closing(closed, CloseFrame::Asked(_)) => Some(closed),
             _ => None,
         }
     }
@@ -129,11 +129,11 @@ impl Phase {
 mod tests {
     use super::*;
 
-    const MESSAGE: Class = Class::Message { needed: false };
-    const NEEDED: Class = Class::Message { needed: true };
+    const MESSAGE: SendClass = SendClass::Message { needed: false };
+    const NEEDED: SendClass = SendClass::Message { needed: true };
 
     fn admitted(phase: &Phase) -> [bool; 4] {
-        [MESSAGE, NEEDED, Class::Answer, Class::Prepare].map(|class| phase.admits(class))
+        [MESSAGE, NEEDED, SendClass::Answer, SendClass::Prepare].map(|class| phase.admits(class))
     }
 
     #[test]
@@ -152,10 +152,10 @@ mod tests {
         assert_eq!(admitted(&phase), [false, false, true, true], "until the task begins with it");
         phase.drain(false, false);
         assert_eq!(admitted(&phase), [false, false, true, true], "here neither");
-        phase = Phase::Closing(closed(), Goodbye::Said);
+        phase = Phase::Closing(closed(), CloseFrame::Sent);
         assert_eq!(admitted(&phase), [false; 4]);
         phase.drain(false, false);
-        assert!(matches!(phase, Phase::Closing(_, Goodbye::Said)));
+        assert!(matches!(phase, Phase::Closing(_, CloseFrame::Sent)));
     }
 
     /// A graceful end that is begun after somebody has asked for a plain one is kept to.

@@ -1,4 +1,4 @@
-//! One request of this side, from its draft to the end of the wait for its answer.
+//! One request of this side, from its encoded message to the end of the wait for its answer.
 
 use std::future::Future;
 use std::mem;
@@ -13,27 +13,27 @@ use tokio::sync::oneshot;
 use tokio::time::{timeout, timeout_at};
 
 use super::handle::Handle;
-use super::pending::{Limit, Outcome};
-use super::phase::Class;
-use super::stream::{Of, Refused};
+use super::pending::{Limit, ResponseResult};
+use super::phase::SendClass;
+use super::send_state::{BudgetKind, SendRefused};
 use crate::close::Closed;
 use crate::error::{DecodeError, Delivery, RemoteError, RequestError, SendError};
 use crate::message::Empty;
-use crate::wire::{Draft, PREPARE_DISCONNECT, Unread, without_seq};
+use crate::wire::{EncodedMessage, PREPARE_DISCONNECT, Unread, without_seq};
 
 /// A request and its answer, read as `T`.
 ///
 /// Not an `async` block: that would be ten times as large, and each caller of a large fleet finds
 /// all of it in memory that it has not seen for a while.
 pub(in crate::link) struct RequestFuture<T> {
-    state: State,
+    state: RequestState,
     read: fn(&str) -> Result<T, DecodeError>,
 }
 
 #[derive(Default)]
-enum State {
+enum RequestState {
     /// It has not been polled.
-    Drafted(Handle, Result<Draft, Box<SendError>>, Option<Duration>),
+    Unsent(Handle, Result<EncodedMessage, Box<SendError>>, Option<Duration>),
     /// Others come first.
     InTurn(BoxFuture<'static, Result<ResponseFuture, RequestError>>),
     Sent(ResponseFuture),
@@ -44,11 +44,11 @@ enum State {
 impl<T> RequestFuture<T> {
     pub(in crate::link) fn new(
         handle: Handle,
-        draft: Result<Draft, SendError>,
+        message: Result<EncodedMessage, SendError>,
         timeout: Option<Duration>,
         read: fn(&str) -> Result<T, DecodeError>,
     ) -> Self {
-        Self { state: State::Drafted(handle, draft.map_err(Box::new), timeout), read }
+        Self { state: RequestState::Unsent(handle, message.map_err(Box::new), timeout), read }
     }
 }
 
@@ -56,10 +56,10 @@ impl RequestFuture<Box<RawValue>> {
     /// The answer is the response's data without the protocol's keys.
     pub(in crate::link) fn raw(
         handle: Handle,
-        draft: Result<Draft, SendError>,
+        message: Result<EncodedMessage, SendError>,
         timeout: Option<Duration>,
     ) -> Self {
-        Self::new(handle, draft, timeout, |data| {
+        Self::new(handle, message, timeout, |data| {
             without_seq(data).map_err(|error| DecodeError::new(&error))
         })
     }
@@ -72,27 +72,27 @@ impl<T> Future for RequestFuture<T> {
         let Self { state, read } = self.get_mut();
         loop {
             match state {
-                State::Drafted(..) => {
-                    if let State::Drafted(handle, draft, timeout) = mem::take(state) {
-                        let draft = draft.map_err(|error| RequestError::Send(*error))?;
-                        *state = start(handle, draft, timeout)?;
+                RequestState::Unsent(..) => {
+                    if let RequestState::Unsent(handle, message, timeout) = mem::take(state) {
+                        let message = message.map_err(|error| RequestError::Send(*error))?;
+                        *state = start(handle, message, timeout)?;
                     }
                 }
-                State::InTurn(turn) => {
+                RequestState::InTurn(turn) => {
                     let sent = ready!(turn.poll_unpin(cx));
-                    *state = State::Done;
-                    *state = State::Sent(sent?);
+                    *state = RequestState::Done;
+                    *state = RequestState::Sent(sent?);
                 }
-                State::Sent(response) => {
+                RequestState::Sent(response) => {
                     let outcome = ready!(response.poll_unpin(cx));
                     let answer = outcome.map_err(|error| *error);
                     let read = answer.and_then(|answer| {
                         answer.read(*read).map_err(|unread| response.unread(unread))
                     });
-                    *state = State::Done;
+                    *state = RequestState::Done;
                     return Poll::Ready(read);
                 }
-                State::Done => panic!("a request was polled after its end"),
+                RequestState::Done => panic!("a request was polled after its end"),
             }
         }
     }
@@ -102,7 +102,7 @@ impl<T> Future for RequestFuture<T> {
 pub(in crate::link) struct ResponseFuture {
     handle: Handle,
     seq: u64,
-    answer: oneshot::Receiver<Outcome>,
+    answer: oneshot::Receiver<ResponseResult>,
     /// Whether it holds one of the slots for requests.
     slot: bool,
     /// Somebody else has ended it.
@@ -110,7 +110,7 @@ pub(in crate::link) struct ResponseFuture {
 }
 
 /// The number of a request that is queued, and where its answer comes.
-type Sent = (u64, oneshot::Receiver<Outcome>);
+type Sent = (u64, oneshot::Receiver<ResponseResult>);
 
 impl ResponseFuture {
     /// `slot` says whether the request has taken one of the slots for requests.
@@ -132,9 +132,9 @@ impl ResponseFuture {
 }
 
 impl Future for ResponseFuture {
-    type Output = Outcome;
+    type Output = ResponseResult;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<ResponseResult> {
         let outcome = ready!(self.answer.poll_unpin(cx));
         self.over = outcome.is_ok();
         // Without a word: the link's task was dropped in the middle, with its runtime.
@@ -149,41 +149,49 @@ impl Drop for ResponseFuture {
             handle.0.pending.forget(*seq);
         }
         if *slot {
-            handle.with(|stream, wake| {
-                stream.give(Of::Slots, 1, wake);
-                if !stream.drains.is_empty() && handle.is_drained(stream) {
-                    wake.tasks.append(&mut stream.drains);
-                }
+            handle.with(|state, wake| {
+                state.give(BudgetKind::Slots, 1, wake);
+                handle.wake_drained(state, wake);
             });
         }
     }
 }
 
 /// Sends a request, now if it can be.
-fn start(handle: Handle, draft: Draft, timeout: Option<Duration>) -> Result<State, RequestError> {
-    handle.fits(&draft).map_err(|error| RequestError::Send(error.into()))?;
+fn start(
+    handle: Handle,
+    message: EncodedMessage,
+    timeout: Option<Duration>,
+) -> Result<RequestState, RequestError> {
+    handle.fits(&message).map_err(|error| RequestError::Send(error.into()))?;
     let limit = Limit::new(timeout.unwrap_or(handle.config().request_timeout));
-    match try_request(&handle, &draft, limit) {
-        Ok(sent) => Ok(State::Sent(ResponseFuture::new(handle, sent, true))),
-        Err(Refused::Full) => Ok(State::InTurn(request_in_turn(handle, draft, limit).boxed())),
-        Err(Refused::Closed) => Err(handle.lost(Delivery::NotDelivered)),
+    match try_request(&handle, &message, limit) {
+        Ok(sent) => Ok(RequestState::Sent(ResponseFuture::new(handle, sent, true))),
+        Err(SendRefused::Full) => {
+            Ok(RequestState::InTurn(request_in_turn(handle, message, limit).boxed()))
+        }
+        Err(SendRefused::Closed) => Err(handle.lost(Delivery::NotDelivered)),
     }
 }
 
-fn try_request(handle: &Handle, draft: &Draft, limit: Limit) -> Result<Sent, Refused> {
-    let class = handle.message();
-    handle.with(|stream, wake| {
-        stream.may_send(class)?;
-        if !stream.slots.try_take(1) {
-            return Err(Refused::Full);
+fn try_request(
+    handle: &Handle,
+    message: &EncodedMessage,
+    limit: Limit,
+) -> Result<Sent, SendRefused> {
+    let class = handle.message_class();
+    handle.with(|state, wake| {
+        state.may_send(class)?;
+        if !state.slots.try_take(1) {
+            return Err(SendRefused::Full);
         }
-        if !stream.room.try_take(draft.bytes()) {
-            stream.give(Of::Slots, 1, wake);
-            return Err(Refused::Full);
+        if !state.room.try_take(message.bytes()) {
+            state.give(BudgetKind::Slots, 1, wake);
+            return Err(SendRefused::Full);
         }
-        let sent = handle.begin(stream, draft, class, limit, wake);
+        let sent = handle.begin(state, message, class, limit, wake);
         if sent.is_err() {
-            stream.give(Of::Slots, 1, wake);
+            state.give(BudgetKind::Slots, 1, wake);
         }
         sent
     })
@@ -192,18 +200,19 @@ fn try_request(handle: &Handle, draft: &Draft, limit: Limit) -> Result<Sent, Ref
 /// Waits for a slot and for room, in turn with whoever waits already.
 async fn request_in_turn(
     handle: Handle,
-    draft: Draft,
+    message: EncodedMessage,
     limit: Limit,
 ) -> Result<ResponseFuture, RequestError> {
     let sent = {
-        let stream = &handle.0.stream;
+        let state = &handle.0.send_state;
         let undelivered = |_| handle.lost(Delivery::NotDelivered);
         let sending = async {
-            let slot = stream.permits(Of::Slots, 1).await.map_err(undelivered)?;
-            let room = stream.permits(Of::Room, draft.bytes()).await.map_err(undelivered)?;
+            let slot = state.permits(BudgetKind::Slots, 1).await.map_err(undelivered)?;
+            let room =
+                state.permits(BudgetKind::Room, message.bytes()).await.map_err(undelivered)?;
             room.spend();
-            let class = handle.message();
-            let sent = stream.with(|stream, wake| handle.begin(stream, &draft, class, limit, wake));
+            let class = handle.message_class();
+            let sent = state.with(|state, wake| handle.begin(state, &message, class, limit, wake));
             let sent = sent.map_err(undelivered)?;
             slot.spend();
             Ok(sent)
@@ -220,14 +229,14 @@ async fn request_in_turn(
 
 /// Asks the peer to finish, and lets nothing but what the answer waits for follow the question.
 /// Waits for the answer; an error counts as one.
-pub(in crate::link) async fn prepare_disconnect(handle: &Handle, question: &Draft) {
-    let stream = &handle.0.stream;
-    let Ok(room) = stream.permits(Of::Room, question.bytes()).await else { return };
+pub(in crate::link) async fn prepare_disconnect(handle: &Handle, question: &EncodedMessage) {
+    let state = &handle.0.send_state;
+    let Ok(room) = state.permits(BudgetKind::Room, question.bytes()).await else { return };
     room.spend();
     let limit = Limit::new(Duration::MAX);
-    let sent = stream.with(|stream, wake| {
-        let sent = handle.begin(stream, question, Class::Prepare, limit, wake);
-        stream.phase.drain(false, false);
+    let sent = state.with(|state, wake| {
+        let sent = handle.begin(state, question, SendClass::Prepare, limit, wake);
+        state.phase.drain(false, false);
         sent
     });
     if let Ok(sent) = sent {
@@ -244,6 +253,6 @@ pub(in crate::link) async fn agree_to_disconnect(handle: Handle, seq: u64) {
         tracing::warn!(%peer, ?limit, "not drained in time for the peer");
     }
     handle.drain(true, true);
-    let answer = Draft::response(PREPARE_DISCONNECT, seq, &Empty {});
+    let answer = EncodedMessage::response(PREPARE_DISCONNECT, seq, &Empty {});
     handle.respond(PREPARE_DISCONNECT, seq, answer).await;
 }

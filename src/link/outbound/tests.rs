@@ -13,7 +13,7 @@ use crate::handshake::Peer;
 use crate::link::config::Config;
 use crate::message::Role;
 use crate::session::Session;
-use crate::wire::{Dialect, Draft};
+use crate::wire::{Dialect, EncodedMessage};
 
 /// A link without a task: what is queued stays until a test takes it.
 pub(in crate::link) fn outlet(change: impl FnOnce(&mut Config)) -> Outlet {
@@ -26,16 +26,17 @@ pub(in crate::link) fn outlet(change: impl FnOnce(&mut Config)) -> Outlet {
 }
 
 fn request(handle: &Handle) -> RequestFuture<()> {
-    let draft = Draft::request("ask", &crate::message::Empty {}).unwrap();
-    RequestFuture::new(handle.clone(), Ok(draft), None, |_| Ok(()))
+    let message = EncodedMessage::request("ask", &crate::message::Empty {}).unwrap();
+    RequestFuture::new(handle.clone(), Ok(message), None, |_| Ok(()))
 }
 
 /// An event that takes so many bytes of room.
-fn event(bytes: usize) -> Draft {
-    let text = |length| Draft::event("tick", &serde_json::json!({ "text": "x".repeat(length) }));
-    let draft = text(bytes - text(0).unwrap().bytes()).unwrap();
-    assert_eq!(draft.bytes(), bytes);
-    draft
+fn event(bytes: usize) -> EncodedMessage {
+    let text =
+        |length| EncodedMessage::event("tick", &serde_json::json!({ "text": "x".repeat(length) }));
+    let message = text(bytes - text(0).unwrap().bytes()).unwrap();
+    assert_eq!(message.bytes(), bytes);
+    message
 }
 
 /// Whatever the order of a request and the end: nobody waits for ever.
@@ -109,7 +110,7 @@ async fn what_is_refused_in_turn_gives_its_room_back() {
     outlet.wrote(1);
     assert!(matches!(waiting.now_or_never(), Some(Err(EventError::Closed(_)))));
     assert!(outlet.is_idle());
-    assert!(outlet.with(|stream, _| stream.room.try_take(1000)), "all of it is free again");
+    assert!(outlet.with(|state, _| state.room.try_take(1000)), "all of it is free again");
 }
 
 /// The same for what is handed on, for which nobody waits.
@@ -123,23 +124,23 @@ async fn what_is_not_handed_on_any_more_gives_its_room_back() {
     outlet.drain(false, false);
     outlet.wrote(1);
     assert!(outlet.is_idle());
-    assert!(outlet.with(|stream, _| stream.room.try_take(1000)), "all of it is free again");
+    assert!(outlet.with(|state, _| state.room.try_take(1000)), "all of it is free again");
 }
 
-/// The task begins to close ahead of what is queued, and says goodbye behind it, once.
+/// The task begins to close ahead of what is queued, and says close_frame behind it, once.
 #[tokio::test]
 async fn the_close_frame_goes_out_once_behind_all_that_is_queued() {
     let outlet = outlet(|_| {});
     outlet.event(&event(100)).await.unwrap();
     let closed = Closed::local(CloseCode::NORMAL, "bye");
     outlet.ask_close(closed.clone());
-    assert!(matches!(outlet.next::<8>(), Next::Asked));
+    assert!(matches!(outlet.next::<8>(), NextWrite::Asked));
     outlet.begin_close(&closed, closed.code);
     // The event and the `close` message.
-    assert!(matches!(outlet.next::<3>(), Next::Frames([Some(_), Some(_), None])));
+    assert!(matches!(outlet.next::<3>(), NextWrite::Frames([Some(_), Some(_), None])));
     outlet.wrote(2);
-    let Next::Close(code, reason) = outlet.next::<8>() else { panic!("no close frame") };
+    let NextWrite::Close(code, reason) = outlet.next::<8>() else { panic!("no close frame") };
     assert_eq!((code, reason.as_str()), (CloseCode::NORMAL, "bye"));
-    outlet.said_goodbye();
-    assert!(matches!(outlet.next::<8>(), Next::Nothing));
+    outlet.sent_close_frame();
+    assert!(matches!(outlet.next::<8>(), NextWrite::Nothing));
 }

@@ -4,14 +4,14 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use super::phase::{Goodbye, Phase};
-use super::stream::{LockedStream, Of, Refused};
+use super::phase::{CloseFrame, Phase};
+use super::send_state::{BudgetKind, LockedSendState, SendRefused};
 
 /// Permits that are given back when this is dropped.
 #[derive(Debug)]
 pub(super) struct Permits<'a> {
-    stream: &'a LockedStream,
-    of: Of,
+    state: &'a LockedSendState,
+    kind: BudgetKind,
     count: usize,
 }
 
@@ -25,7 +25,7 @@ impl Permits<'_> {
 impl Drop for Permits<'_> {
     fn drop(&mut self) {
         if self.count > 0 {
-            self.stream.with(|stream, wake| stream.give(self.of, self.count, wake));
+            self.state.with(|state, wake| state.give(self.kind, self.count, wake));
         }
     }
 }
@@ -33,26 +33,26 @@ impl Drop for Permits<'_> {
 /// Waits for permits.
 #[derive(Debug)]
 struct Acquire<'a> {
-    stream: &'a LockedStream,
-    of: Of,
+    state: &'a LockedSendState,
+    kind: BudgetKind,
     count: usize,
     /// While it waits.
     ticket: Option<u64>,
 }
 
 impl<'a> Future for Acquire<'a> {
-    type Output = Result<Permits<'a>, Refused>;
+    type Output = Result<Permits<'a>, SendRefused>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { stream, of, count, ticket } = *self;
-        let (ticket, outcome) = stream.with(|stream, _| {
+        let Self { state, kind, count, ticket } = *self;
+        let (ticket, outcome) = state.with(|state, _| {
             if matches!(
-                stream.phase,
-                Phase::Closing(_, Goodbye::Due(..) | Goodbye::Said) | Phase::Ended(_)
+                state.phase,
+                Phase::Closing(_, CloseFrame::Due(..) | CloseFrame::Sent) | Phase::Ended(_)
             ) {
-                return (None, Poll::Ready(Err(Refused::Closed)));
+                return (None, Poll::Ready(Err(SendRefused::Closed)));
             }
-            let budget = stream.budget(of);
+            let budget = state.budget(kind);
             let taken = match ticket {
                 Some(ticket) => !budget.still_waits(ticket, cx.waker()),
                 None => budget.try_take(count),
@@ -64,30 +64,34 @@ impl<'a> Future for Acquire<'a> {
             }
         });
         self.ticket = ticket;
-        outcome.map_ok(|()| Permits { stream, of, count })
+        outcome.map_ok(|()| Permits { state, kind, count })
     }
 }
 
 impl Drop for Acquire<'_> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket {
-            self.stream.with(|stream, wake| {
-                stream.budget(self.of).leave(ticket, self.count);
+            self.state.with(|state, wake| {
+                state.budget(self.kind).leave(ticket, self.count);
                 // Those behind it may have waited for it alone.
-                stream.give(self.of, 0, wake);
+                state.give(self.kind, 0, wake);
             });
         }
     }
 }
 
-impl LockedStream {
+impl LockedSendState {
     /// Waits for permits, in turn with whoever waits already. Cancel safe.
     ///
     /// # Errors
     ///
     /// Nothing more is sent.
-    pub(super) async fn permits(&self, of: Of, count: usize) -> Result<Permits<'_>, Refused> {
-        Acquire { stream: self, of, count, ticket: None }.await
+    pub(super) async fn permits(
+        &self,
+        kind: BudgetKind,
+        count: usize,
+    ) -> Result<Permits<'_>, SendRefused> {
+        Acquire { state: self, kind, count, ticket: None }.await
     }
 }
 
@@ -114,9 +118,9 @@ mod tests {
                 for round in 0..2000 {
                     let count = 1 + (n + round) % 3;
                     let permits = if round % 7 == 0 {
-                        handle.0.stream.permits(Of::Slots, count).now_or_never()
+                        handle.0.send_state.permits(BudgetKind::Slots, count).now_or_never()
                     } else {
-                        Some(handle.0.stream.permits(Of::Slots, count).await)
+                        Some(handle.0.send_state.permits(BudgetKind::Slots, count).await)
                     };
                     let Some(permits) = permits else { continue };
                     assert!(taken.fetch_add(count, Ordering::SeqCst) + count <= PERMITS);
@@ -130,7 +134,7 @@ mod tests {
             worker.await.unwrap();
         }
         assert!(
-            handle.0.stream.permits(Of::Slots, PERMITS).now_or_never().is_some(),
+            handle.0.send_state.permits(BudgetKind::Slots, PERMITS).now_or_never().is_some(),
             "all are free again"
         );
     }
@@ -140,10 +144,10 @@ mod tests {
     async fn who_waits_is_woken() {
         for ends in [false, true] {
             let handle = outlet(|config| config.requests_in_flight = 1);
-            let mut taken = Some(handle.0.stream.permits(Of::Slots, 1).await.unwrap());
+            let mut taken = Some(handle.0.send_state.permits(BudgetKind::Slots, 1).await.unwrap());
             let waiting = tokio::spawn({
                 let handle = handle.clone();
-                async move { handle.0.stream.permits(Of::Slots, 1).await.is_ok() }
+                async move { handle.0.send_state.permits(BudgetKind::Slots, 1).await.is_ok() }
             });
             tokio::task::yield_now().await;
             if ends {
@@ -160,9 +164,9 @@ mod tests {
     #[tokio::test]
     async fn who_leaves_lets_those_behind_it_through() {
         let handle = outlet(|config| config.requests_in_flight = 3);
-        let _taken = handle.0.stream.permits(Of::Slots, 2).await.unwrap();
-        let mut large = Box::pin(handle.0.stream.permits(Of::Slots, 3));
-        let mut small = Box::pin(handle.0.stream.permits(Of::Slots, 1));
+        let _taken = handle.0.send_state.permits(BudgetKind::Slots, 2).await.unwrap();
+        let mut large = Box::pin(handle.0.send_state.permits(BudgetKind::Slots, 3));
+        let mut small = Box::pin(handle.0.send_state.permits(BudgetKind::Slots, 1));
         assert!((&mut large).now_or_never().is_none() && (&mut small).now_or_never().is_none());
         drop(large);
         assert!(small.now_or_never().is_some());
@@ -171,12 +175,15 @@ mod tests {
     #[tokio::test]
     async fn at_the_end_nobody_waits() {
         let handle = outlet(|config| config.requests_in_flight = 1);
-        let taken = handle.0.stream.permits(Of::Slots, 1).await.unwrap();
-        let mut waiting = Box::pin(handle.0.stream.permits(Of::Slots, 1));
+        let taken = handle.0.send_state.permits(BudgetKind::Slots, 1).await.unwrap();
+        let mut waiting = Box::pin(handle.0.send_state.permits(BudgetKind::Slots, 1));
         assert!((&mut waiting).now_or_never().is_none());
         handle.end(crate::close::Closed::lost("gone"));
-        assert!(matches!(waiting.now_or_never(), Some(Err(Refused::Closed))));
+        assert!(matches!(waiting.now_or_never(), Some(Err(SendRefused::Closed))));
         drop(taken);
-        assert!(matches!(handle.0.stream.permits(Of::Slots, 1).await, Err(Refused::Closed)));
+        assert!(matches!(
+            handle.0.send_state.permits(BudgetKind::Slots, 1).await,
+            Err(SendRefused::Closed)
+        ));
     }
 }

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::tungstenite;
 
-use super::frames::Frames;
+use super::scanner::FrameScanner;
 use crate::transport::Traffic;
 
 /// WebSocket frame head and mask, which a message's own length does not count.
@@ -14,18 +14,18 @@ const HEAD: u64 = 14;
 /// Counts the bytes and follows the frames of a stream, and stops reading past an allowance: a
 /// handshake has one for all its bytes together, into however many messages they are cut.
 #[derive(Debug)]
-pub(super) struct Metered<S> {
+pub(super) struct MeteredStream<S> {
     stream: S,
     traffic: Traffic,
-    frames: Frames,
+    frames: FrameScanner,
     /// How many bytes may be received in all.
     allowance: Option<u64>,
     exceeded: bool,
 }
 
-impl<S> Metered<S> {
+impl<S> MeteredStream<S> {
     pub(super) fn new(stream: S) -> Self {
-        let (traffic, frames) = (Traffic::default(), Frames::default());
+        let (traffic, frames) = (Traffic::default(), FrameScanner::default());
         Self { stream, traffic, frames, allowance: None, exceeded: false }
     }
 
@@ -41,8 +41,8 @@ impl<S> Metered<S> {
     }
 
     /// The stream as the WebSocket library uses it, for one look.
-    pub(super) fn polled<'a, 'b>(&'a mut self, cx: &'a mut Context<'b>) -> Polled<'a, 'b, S> {
-        Polled { metered: self, cx }
+    pub(super) fn polled<'a, 'b>(&'a mut self, cx: &'a mut Context<'b>) -> SyncAdapter<'a, 'b, S> {
+        SyncAdapter { metered: self, cx }
     }
 
     /// Whether all that was received is whole messages and control frames.
@@ -59,7 +59,7 @@ impl<S> Metered<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Metered<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> MeteredStream<S> {
     /// Reads and throws away until the end of the stream.
     pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut waste = [0; 4096];
@@ -86,8 +86,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Metered<S> {
 /// wakers with four atomic operations for each message. A link has one task, and saves 2 to 3 % of a
 /// request's time.
 #[derive(Debug)]
-pub(super) struct Polled<'a, 'b, S> {
-    metered: &'a mut Metered<S>,
+pub(super) struct SyncAdapter<'a, 'b, S> {
+    metered: &'a mut MeteredStream<S>,
     cx: &'a mut Context<'b>,
 }
 
@@ -108,7 +108,7 @@ fn would_block<T>(polled: Poll<io::Result<T>>) -> io::Result<T> {
     }
 }
 
-impl<S: AsyncRead + Unpin> Read for Polled<'_, '_, S> {
+impl<S: AsyncRead + Unpin> Read for SyncAdapter<'_, '_, S> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         let Self { metered, cx } = self;
         if metered.allowance.is_some_and(|allowance| metered.traffic.received >= allowance) {
@@ -122,7 +122,7 @@ impl<S: AsyncRead + Unpin> Read for Polled<'_, '_, S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> Write for Polled<'_, '_, S> {
+impl<S: AsyncWrite + Unpin> Write for SyncAdapter<'_, '_, S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Self { metered, cx } = self;
         let written = would_block(Pin::new(&mut metered.stream).poll_write(cx, bytes))?;

@@ -3,8 +3,8 @@
 
 mod address;
 mod admission;
-mod frames;
 mod metered;
+mod scanner;
 #[cfg(test)]
 mod tests;
 mod upgrade;
@@ -27,7 +27,7 @@ use crate::error::{AcceptError, WebSocketFault};
 use crate::wire::{Dialect, Text};
 pub(crate) use address::Address;
 pub(crate) use admission::Admission;
-use metered::{Metered, pending};
+use metered::{MeteredStream, pending};
 #[cfg(feature = "hyper")]
 pub(crate) use upgrade::switch;
 pub(crate) use upgrade::{UpgradeError, accept, connect, dial, listen};
@@ -50,15 +50,15 @@ const SLACK: usize = 4 * 1024;
 
 /// What a byte stream must be to carry a WebSocket: a TCP or TLS stream, or an upgraded
 /// connection.
-pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+pub trait IoStream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> IoStream for S {}
 
 /// A WebSocket over the byte stream `S`.
 ///
 /// It polls the WebSocket library's protocol itself, and not the stream that goes with it.
 pub struct WebSocket<S> {
-    stream: Metered<S>,
+    stream: MeteredStream<S>,
     /// The frames, and what is read and to be written.
     protocol: WebSocketContext,
     /// The stream took all that was last written to it: there is room for more.
@@ -92,7 +92,7 @@ enum Reading {
     Ended,
 }
 
-impl<S: Stream> WebSocket<S> {
+impl<S: IoStream> WebSocket<S> {
     /// Takes over a byte stream on which the upgrade to a WebSocket has already been made, as the
     /// server. `max_frame` is the longest message in bytes either way.
     pub fn upgraded(stream: S, max_frame: usize) -> Self {
@@ -142,7 +142,7 @@ impl<S: Stream> WebSocket<S> {
 
     /// Over a stream of frames, of which these bytes were `read` already.
     fn over(stream: S, read: &[u8], role: Role, max_frame: usize) -> Self {
-        let mut stream = Metered::new(stream);
+        let mut stream = MeteredStream::new(stream);
         stream.has_received(read);
         // The WebSocket library makes each later buffer as large as this one was.
         let mut part = Vec::with_capacity(READ_BUFFER.max(read.len()));
@@ -220,7 +220,7 @@ impl<S: Stream> WebSocket<S> {
             }
             Message::Text(text) => Incoming::Text(Text::from_utf8(text)),
             Message::Binary(_) | Message::Frame(_) => Incoming::Binary,
-            Message::Ping(_) | Message::Pong(_) => Incoming::Control,
+            Message::Ping(_) | Message::Pong(_) => Incoming::Ping,
             Message::Close(None) => Incoming::Close(CloseCode::NO_STATUS, Reason::new("")),
             Message::Close(Some(frame)) => {
                 Incoming::Close(CloseCode(frame.code.into()), Reason::new(frame.reason.as_str()))
@@ -256,7 +256,7 @@ fn to_message(message: Outgoing) -> Message {
     }
 }
 
-impl<S: Stream> Transport for WebSocket<S> {
+impl<S: IoStream> Transport for WebSocket<S> {
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Incoming, TransportError>> {
         if self.reading == Reading::Discarding {
             ready!(self.stream.poll_discard(cx))?;
@@ -323,7 +323,7 @@ impl<S: Stream> Transport for WebSocket<S> {
         self.stream.set_allowance(allowance);
     }
 
-    fn rest(&mut self) {
+    fn shrink(&mut self) {
         self.is_due = self.largest > LARGE;
     }
 

@@ -55,8 +55,8 @@ async fn an_allowance_is_for_all_that_comes() {
 }
 
 /// A look that finds nothing, behind a heartbeat; whether the buffers are those of a new protocol.
-fn rest(socket: &mut WebSocket<DuplexStream>) -> bool {
-    socket.rest();
+fn shrink(socket: &mut WebSocket<DuplexStream>) -> bool {
+    socket.shrink();
     assert!(poll_fn(|cx| socket.poll_receive(cx)).now_or_never().is_none());
     socket.largest == 0
 }
@@ -86,7 +86,7 @@ async fn buffers_that_hold_anything_are_kept() {
     let mut socket = WebSocket::upgraded(stream, 1 << 20);
     peer.write_all(&text(0x81, LARGE)).await.unwrap();
     hear(&mut socket).await;
-    assert!(!rest(&mut socket), "nothing was large");
+    assert!(!shrink(&mut socket), "nothing was large");
     for split in [0, 1, 3, 7, 8, 9, 5007] {
         peer.write_all(&text(0x81, LARGE + 1)).await.unwrap();
         hear(&mut socket).await;
@@ -94,12 +94,12 @@ async fn buffers_that_hold_anything_are_kept() {
         assert_ne!(socket.largest, 0, "not before a heartbeat");
         let next = text(0x01, 5000);
         peer.write_all(&next[..split]).await.unwrap();
-        assert_eq!(rest(&mut socket), split == 0, "{split} bytes of the next");
+        assert_eq!(shrink(&mut socket), split == 0, "{split} bytes of the next");
         peer.write_all(&next[split..]).await.unwrap();
-        assert_eq!(rest(&mut socket), split == 0, "between its parts");
+        assert_eq!(shrink(&mut socket), split == 0, "between its parts");
         peer.write_all(&text(0x80, 1)).await.unwrap();
         assert_eq!(hear(&mut socket).await, 5001);
-        assert!(rest(&mut socket));
+        assert!(shrink(&mut socket));
     }
 }
 
@@ -113,13 +113,13 @@ async fn what_was_written_at_once_is_large_too() {
             poll_fn(|cx| socket.poll_ready(cx)).await.unwrap();
             socket.send(Outgoing::Text("x".repeat(1000).into())).unwrap();
         }
-        assert!(!rest(&mut socket), "it waits to be written");
+        assert!(!shrink(&mut socket), "it waits to be written");
         let mut heard = vec![0; messages * 1004];
         let flushing = poll_fn(|cx| socket.poll_flush(cx));
         let (flushed, read) = tokio::join!(flushing, peer.read_exact(&mut heard));
         flushed.unwrap();
         read.unwrap();
-        assert_eq!(rest(&mut socket), is_large, "{messages} messages");
+        assert_eq!(shrink(&mut socket), is_large, "{messages} messages");
     }
 }
 
@@ -137,7 +137,7 @@ async fn a_websocket_that_closes_is_not_made_anew() {
     server.write_all(b"\x88\x02\x03\xe8").await.unwrap();
     let closed = poll_fn(|cx| socket.poll_receive(cx)).await;
     assert!(matches!(closed, Ok(Incoming::Close(CloseCode::NORMAL, _))), "{closed:?}");
-    assert!(!rest(&mut socket));
+    assert!(!shrink(&mut socket));
     server.write_all(b"\x81\x02on").await.unwrap();
     let late = poll_fn(|cx| socket.poll_receive(cx)).await;
     assert!(matches!(late, Err(TransportError::WebSocket(_))), "{late:?}");
@@ -176,6 +176,6 @@ async fn a_clients_buffers_are_made_anew_wherever_the_answer_to_its_upgrade_ends
         assert_eq!(hear(&mut socket).await, 5);
         server.write_all(&[&b"\x81\x7e\x13\x88"[..], &[b'x'; 5000]].concat()).await.unwrap();
         assert_eq!(hear(&mut socket).await, 5000);
-        assert!(rest(&mut socket), "split at {split}");
+        assert!(shrink(&mut socket), "split at {split}");
     }
 }

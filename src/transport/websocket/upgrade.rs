@@ -21,7 +21,7 @@ use tokio_util::io::InspectReader;
 
 use super::address::{Address, PATH};
 use super::admission::Admission;
-use super::{Stream, WebSocket, config};
+use super::{IoStream, WebSocket, config};
 use crate::error::AcceptError;
 use crate::wire::Dialect;
 
@@ -55,7 +55,7 @@ pub(crate) enum UpgradeError {
 /// Makes a WebSocket of an HTTP request for [`PATH`] or one of the two that name a dialect, if it is
 /// admitted; every other request gets an HTTP error that says what was expected. Says the dialect to
 /// speak, which is `setting` unless path or header ask for another.
-pub(crate) async fn accept<S: Stream>(
+pub(crate) async fn accept<S: IoStream>(
     mut stream: S,
     max_frame: usize,
     setting: Dialect,
@@ -139,7 +139,7 @@ impl Refusal {
 type RequestHead = (Request<()>, Vec<u8>);
 
 /// Reads a request head, and what came behind it.
-async fn read_request(stream: &mut impl Stream) -> io::Result<Result<RequestHead, Refusal>> {
+async fn read_request(stream: &mut impl IoStream) -> io::Result<Result<RequestHead, Refusal>> {
     let mut head = Vec::with_capacity(1024);
     loop {
         if stream.read_buf(&mut head).await? == 0 {
@@ -297,7 +297,7 @@ fn nowhere() -> io::Error {
 }
 
 /// Makes a WebSocket of a connection to a master. `sessions` asks for this library's own.
-pub(crate) async fn connect<S: Stream>(
+pub(crate) async fn connect<S: IoStream>(
     stream: S,
     address: &Address,
     max_frame: usize,

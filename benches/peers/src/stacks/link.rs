@@ -49,7 +49,7 @@ fn worker(_: &Forwarded, ctx: &Ctx<State>) -> Result<Link, &'static str> {
 /// A master that answers everything. `handlers` replaces the default limit.
 pub async fn serve(handlers: Option<usize>) -> Result<(Master, u16)> {
     let state = Arc::new(State::default());
-    let router = Router::shared(Arc::clone(&state))
+    let router = Router::with_state(Arc::clone(&state))
         .request(play)
         .request(blob)
         .request(hang)
@@ -79,7 +79,7 @@ async fn forwarded(request: Forwarded, _: Ctx) -> Result<Played, String> {
 
 /// A registered slave with a session.
 pub async fn slave(address: &str, id: i64, counter: &Arc<Counter>) -> Result<Client> {
-    let router = Router::shared(Arc::clone(counter)).event(output);
+    let router = Router::with_state(Arc::clone(counter)).event(output);
     let slave = Slave::builder().url(format!("ws://{address}/")).id(id);
     Ok(slave.router(router).sessions(true).connect().await?)
 }

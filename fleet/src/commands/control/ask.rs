@@ -112,7 +112,7 @@ pub(crate) async fn ask_any(
     name: &str,
     data: &RawValue,
 ) -> Result<(), Failure> {
-    let answer = link.timeout(SLOW).request_raw(name, data).await;
+    let answer = link.with_timeout(SLOW).request_raw(name, data).await;
     let answer = answer.map_err(Failure::failed)?;
     judge_any(&answer)?;
     output.show(&answer, |data| printable_json(data.get()) + "\n")

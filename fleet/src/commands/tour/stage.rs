@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use seqlink::catalog::game_node::PlayerUpdate;
 use seqlink::{
-    Change, Client, Closed, Config, Control, Ctx, Link, LinkState, Master, Role, Router, Secret,
-    Slave,
+    Client, Closed, Config, Control, Ctx, Link, LinkState, Master, MembershipEvent, Role, Router,
+    Secret, Slave,
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -146,11 +146,13 @@ fn master(
     seen: UnboundedSender<Seen>,
 ) -> Result<Master, Failure> {
     let told = Arc::clone(dispatcher);
-    let on_change = move |change: Change| {
+    let on_change = move |change: MembershipEvent| {
         let id = |link: &Link| link.peer().id.filter(|_| link.peer().role == Role::Slave);
         let sight = match &change {
-            Change::Joined(link) => id(link).map(Seen::Joined),
-            Change::Left(link, closed) => id(link).map(|id| Seen::Left(id, closed.clone())),
+            MembershipEvent::Joined(link) => id(link).map(Seen::Joined),
+            MembershipEvent::Left(link, closed) => {
+                id(link).map(|id| Seen::Left(id, closed.clone()))
+            }
             _ => None,
         };
         if let Some(sight) = sight {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::declare::{event, request, show_only};
+use super::macros::{event, request, show_only};
 use crate::catalog::fields::{given, nullable, raw_object};
 use crate::message::{Direction, Empty};
 use crate::secret::Secret;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::declare::{event, for_instance, request, show_only};
-use super::words::{InstanceStatus, PlayerAct, SlaveStatus};
+use super::macros::{event, for_instance, request, show_only};
+use super::string_enums::{InstanceStatus, PlayerAct, SlaveStatus};
 use super::{ALL_HOPS, SLOW};
 use crate::catalog::fields::{given, nullable, raw_object, raw_object_or_null};
 use crate::message::{Direction, Empty};

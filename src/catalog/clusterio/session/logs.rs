@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::declare::{event, request};
-use super::words::LogOrder;
+use super::macros::{event, request};
+use super::string_enums::LogOrder;
 use crate::catalog::fields::{nullable, raw_objects};
 use crate::message::{Direction, Empty};
 

@@ -24,14 +24,14 @@
 //! same; [`Ping`] and [`PrepareDisconnect`] are those of [every link](crate::catalog::link).
 
 mod cluster;
-mod declare;
 mod instance;
 mod logs;
+mod macros;
 mod saves;
+mod string_enums;
 #[cfg(test)]
 mod tests;
 mod users;
-mod words;
 
 use super::{ALL_HOPS, BOTH_HOPS};
 use crate::message::{Entry, Request, Routing};
@@ -46,8 +46,8 @@ pub use cluster::*;
 pub use instance::*;
 pub use logs::*;
 pub use saves::*;
+pub use string_enums::*;
 pub use users::*;
-pub use words::*;
 
 /// All messages of this catalog.
 pub const MESSAGES: &[Entry] = &[

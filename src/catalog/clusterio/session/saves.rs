@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Number;
 use serde_json::value::RawValue;
 
-use super::declare::{event, for_instance, request};
-use super::words::SaveKind;
+use super::macros::{event, for_instance, request};
+use super::string_enums::SaveKind;
 use super::{ALL_HOPS, BOTH_HOPS, SLOW};
 use crate::catalog::fields::{given, nullable, raw_object_or_null};
 use crate::message::{Direction, Empty};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::declare::{event, request};
+use super::macros::{event, request};
 use crate::catalog::fields::given;
 use crate::message::{Direction, Empty};
 

@@ -1,14 +1,14 @@
 //! The waiting queue: who gets which node, and when.
 
-mod line;
+mod assign;
+mod node_events;
 mod nodes;
-mod roster;
-mod seating;
-mod terms;
 #[cfg(test)]
 mod tests;
+mod types;
+mod wait_list;
 
-pub use terms::{
+pub use types::{
     Action, Assignment, FinishError, JoinError, LeaveError, Leaving, Outcome, RegisterError,
     Registration, Settings,
 };
@@ -17,8 +17,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::{JoinQueueResponse, NodeEntry, PlayerStatus, QueueEntry, RequestFrom};
-use line::{Line, Turn, Waiting};
-use roster::{Node, Presence, Roster, State};
+use nodes::{Activity, KnownNode, Nodes, Presence};
+use wait_list::{Turn, WaitList, WaitingPlayer};
 
 /// Players who wait, nodes that play, and who gets which.
 ///
@@ -99,8 +99,8 @@ pub struct WaitingQueue {
     /// The known games and the package of each.
     games: BTreeMap<i64, String>,
     players: BTreeMap<i64, Player>,
-    line: Line,
-    roster: Roster,
+    wait_list: WaitList,
+    nodes: Nodes,
     actions: VecDeque<Action>,
     /// Counts arrivals, assignments and moments at which nodes fell idle.
     ticks: u64,
@@ -127,8 +127,8 @@ impl WaitingQueue {
             settings: settings.in_range(),
             games: games.into_iter().collect(),
             players: BTreeMap::new(),
-            line: Line::default(),
-            roster: Roster::default(),
+            wait_list: WaitList::default(),
+            nodes: Nodes::default(),
             actions: VecDeque::new(),
             ticks: 0,
         }
@@ -153,8 +153,8 @@ impl WaitingQueue {
         if !self.games.contains_key(&game) {
             return Err(JoinError::UnknownGame { game });
         }
-        if self.line.len() >= self.settings.most_waiting {
-            return Err(JoinError::Full { waiting: self.line.len() });
+        if self.wait_list.len() >= self.settings.most_waiting {
+            return Err(JoinError::Full { waiting: self.wait_list.len() });
         }
         let turn = Turn::First(self.tick());
         self.players.insert(user, Player { game, request_from, turn, place: Place::Waiting });
@@ -173,26 +173,28 @@ impl WaitingQueue {
             return Err(LeaveError::NoPlace { user });
         };
         let Place::Node(node) = player.place else {
-            self.line.remove(player.turn);
+            self.wait_list.remove(player.turn);
             self.end(user, PlayerStatus::Stopped, None, Some("left the queue".into()));
             return Ok(Leaving::Left);
         };
-        match self.roster.get(node).and_then(Node::state) {
-            Some(State::Preparing(assignment)) => {
-                self.roster.set(node, Presence::Connected(State::Draining(assignment)));
+        match self.nodes.get(node).and_then(KnownNode::state) {
+            Some(Activity::Preparing(assignment)) => {
+                self.nodes.set(node, Presence::Connected(Activity::Draining(assignment)));
                 let reason = "left while the game was prepared".into();
                 self.end(user, PlayerStatus::Stopped, Some(node), Some(reason));
                 return Ok(Leaving::Left);
             }
-            Some(State::Ended(_)) => {
+            Some(Activity::Ended(_)) => {
                 self.end(user, PlayerStatus::Stopped, Some(node), None);
                 self.free(now, node);
                 return Ok(Leaving::Left);
             }
-            Some(State::Starting(assignment)) => {
-                self.roster.set(node, Presence::Connected(State::Unwanted(assignment)));
+            Some(Activity::Starting(assignment)) => {
+                self.nodes.set(node, Presence::Connected(Activity::Unwanted(assignment)));
             }
-            Some(State::Playing(assignment)) => self.send_stop(now, assignment, State::Stopping),
+            Some(Activity::Playing(assignment)) => {
+                self.send_stop(now, assignment, Activity::Stopping)
+            }
             _ => {}
         }
         Ok(Leaving::Stopping { node })
@@ -221,16 +223,16 @@ impl WaitingQueue {
 
     /// When to call [`handle_timeout`](Self::handle_timeout); `None` for not at all.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.roster.next_deadline(self.settings.forget_after)
+        self.nodes.next_deadline(self.settings.forget_after)
     }
 
     /// How far a player is; `None` without a place.
     pub fn place(&self, user: i64) -> Option<JoinQueueResponse> {
         let player = self.players.get(&user)?;
         let (status, position) = match player.place {
-            Place::Waiting => (PlayerStatus::Queued, self.line.position(player.turn)),
-            Place::Node(node) => match self.roster.get(node).and_then(Node::state) {
-                Some(State::Playing(_) | State::Unwanted(_) | State::Stopping(..)) => {
+            Place::Waiting => (PlayerStatus::Queued, self.wait_list.position(player.turn)),
+            Place::Node(node) => match self.nodes.get(node).and_then(KnownNode::state) {
+                Some(Activity::Playing(_) | Activity::Unwanted(_) | Activity::Stopping(..)) => {
                     (PlayerStatus::Playing, 0)
                 }
                 _ => (PlayerStatus::Preparing, 0),
@@ -251,14 +253,14 @@ impl WaitingQueue {
 
     /// Those who wait behind the position `after`, by position. Costs a step for each before them.
     pub fn waiting_after(&self, now: Instant, after: u64) -> impl Iterator<Item = QueueEntry> + '_ {
-        let entry = move |(position, waiting): (u64, &Waiting)| QueueEntry {
+        let entry = move |(position, waiting): (u64, &WaitingPlayer)| QueueEntry {
             user_id: waiting.user,
             game_id: waiting.game,
             position,
             waited_ms: milliseconds(now.saturating_duration_since(waiting.since)),
         };
         let skipped = usize::try_from(after).unwrap_or(usize::MAX);
-        (1..).zip(self.line.iter()).skip(skipped).map(entry)
+        (1..).zip(self.wait_list.iter()).skip(skipped).map(entry)
     }
 
     /// All nodes that are known, by id.
@@ -268,12 +270,12 @@ impl WaitingQueue {
 
     /// Those whose id is above `after`, by id. Each is made as it is taken.
     pub fn nodes_after(&self, after: Option<i64>) -> impl Iterator<Item = NodeEntry> + '_ {
-        self.roster.entries_after(after)
+        self.nodes.entries_after(after)
     }
 
     /// The node with this id.
     pub fn node(&self, id: i64) -> Option<NodeEntry> {
-        self.roster.get(id).map(|node| node.entry(id))
+        self.nodes.get(id).map(|node| node.entry(id))
     }
 }
 

@@ -1,235 +1,287 @@
-//! What the nodes tell the queue: that they are there or lost, how they answered, that a game ended.
+//! The nodes and what each of them does.
 
-use std::time::Instant;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::time::{Duration, Instant};
 
-use super::roster::{Node, Presence, State};
-use super::{
-    Action, Assignment, FinishError, Outcome, RegisterError, Registration, Settings, WaitingQueue,
-};
-use crate::catalog::game_node::{Code, PlayerStatus};
+use super::{Assignment, Settings};
+use crate::catalog::game_node::{NodeEntry, NodeState};
 
-impl WaitingQueue {
-    /// A node registered. On a link that it registered on before this only replaces its name and
-    /// its packages, and ends a rest; on a later link the one before counts as lost.
-    ///
-    /// # Errors
-    ///
-    /// See [`RegisterError`]. Nothing changed.
-    pub fn handle_registered(
-        &mut self,
-        now: Instant,
-        registration: Registration,
-    ) -> Result<(), RegisterError> {
-        registration.check()?;
-        let Registration { node, link, name, installed_packages } = registration;
-        if let Some(known) = self.roster.get(node) {
-            let connected = known.state().is_some();
-            if link < known.link || (link == known.link && !connected) {
-                return Err(RegisterError::StaleLink { node, link });
+/// A node that registered.
+#[derive(Debug)]
+pub(super) struct KnownNode {
+    pub(super) link: u64,
+    pub(super) name: String,
+    pub(super) installed_packages: Vec<String>,
+    /// The known games that it has the package of.
+    pub(super) games: BTreeSet<i64>,
+    pub(super) presence: Presence,
+    /// Answers in a row that were bad or did not come.
+    pub(super) failures: u32,
+}
+
+/// Whether a node has a link.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Presence {
+    Connected(Activity),
+    /// The link is gone since then, and the node may still run this game.
+    Lost {
+        since: Instant,
+        left: Option<Assignment>,
+    },
+}
+
+/// What a connected node does.
+///
+/// ```text
+/// Idle ──► Preparing ──► Starting ──► Playing ──► Stopping ──► free
+///
+/// Preparing   bad answer ► free       player leaves ► Draining    answer ► free
+/// Starting    refused ► free          player leaves ► Unwanted    answer ► Stopping
+///             no answer ► Clearing    game gone ► Ended           answer ► free
+/// Playing     game gone ► free
+/// Stopping    game gone ► free        out of time ► Clearing
+/// Clearing    game gone ► free        out of time ► told again
+///
+/// free is Resting when the last answer was bad, else Idle; the rest over, Idle
+/// ```
+///
+/// Who has the node's assignment has it as his place in `Preparing`, `Starting`, `Unwanted`,
+/// `Ended`, `Playing` and `Stopping`; in `Draining` and `Clearing` nobody has.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Activity {
+    /// Free, for as long as the number says: the lowest is free the longest.
+    Idle { since: u64 },
+    /// Free, but the last answer was bad: it gets nobody before this time.
+    Resting { until: Instant },
+    /// Prepare is sent.
+    Preparing(Assignment),
+    /// Prepare is sent, and its player left.
+    Draining(Assignment),
+    /// Play is sent.
+    Starting(Assignment),
+    /// Play is sent, and the game shall be stopped as soon as that is answered. Stopping it earlier
+    /// might overtake its start.
+    Unwanted(Assignment),
+    /// Play is sent, and the node said that the game is gone before it answered.
+    Ended(Assignment),
+    /// The game runs.
+    Playing(Assignment),
+    /// Stop is sent; asked again at this time.
+    Stopping(Assignment, Instant),
+    /// Stop is sent for a game that is nobody's place any more; asked again at this time.
+    Clearing(Assignment, Instant),
+}
+
+impl Activity {
+    fn assignment(&self) -> Option<Assignment> {
+        match *self {
+            Self::Idle { .. } | Self::Resting { .. } => None,
+            Self::Preparing(assignment)
+            | Self::Draining(assignment)
+            | Self::Starting(assignment)
+            | Self::Unwanted(assignment)
+            | Self::Ended(assignment)
+            | Self::Playing(assignment)
+            | Self::Stopping(assignment, _)
+            | Self::Clearing(assignment, _) => Some(assignment),
+        }
+    }
+
+    /// When something is to be done without anybody saying anything.
+    fn deadline(&self) -> Option<Instant> {
+        match *self {
+            Self::Resting { until } | Self::Stopping(_, until) | Self::Clearing(_, until) => {
+                Some(until)
+            }
+            _ => None,
+        }
+    }
+
+    fn shown(&self) -> NodeState {
+        match self {
+            Self::Idle { .. } | Self::Resting { .. } => NodeState::Idle,
+            Self::Preparing(_) | Self::Draining(_) | Self::Starting(_) => NodeState::Preparing,
+            Self::Playing(_) => NodeState::Playing,
+            Self::Unwanted(_) | Self::Ended(_) | Self::Stopping(..) | Self::Clearing(..) => {
+                NodeState::Stopping
             }
         }
-        let games = self.games_of(&installed_packages);
-        let presence = Presence::Lost { since: now, left: None };
-        let mut new = Node { link, name, installed_packages, games, presence, failures: 0 };
-        self.make_room(node, new.bytes())?;
-        if let Some(older) = self.roster.get(node).map(|known| known.link).filter(|it| *it < link) {
-            self.lose(now, node, older);
+    }
+}
+
+impl KnownNode {
+    pub(super) fn state(&self) -> Option<Activity> {
+        match self.presence {
+            Presence::Connected(state) => Some(state),
+            Presence::Lost { .. } => None,
         }
-        if let Some(known) = self.roster.get(node) {
-            (new.presence, new.failures) = (known.presence, known.failures);
+    }
+
+    /// What it takes of the memory for nodes, see [`Settings::node_memory`].
+    pub(super) fn bytes(&self) -> usize {
+        let packages = self.installed_packages.iter().map(|package| 32 + package.len());
+        256 + self.name.len() + packages.sum::<usize>()
+    }
+
+    /// How long it gets nobody after so many bad answers; doubles with each.
+    pub(super) fn rest(&self, settings: &Settings) -> Duration {
+        match self.failures {
+            0 => Duration::ZERO,
+            failures => {
+                let factor = 1_u32 << (failures - 1).min(16);
+                settings.rest.saturating_mul(factor).min(settings.longest_rest)
+            }
         }
-        let presence = new.presence;
-        self.roster.insert(node, new);
+    }
+
+    pub(super) fn entry(&self, id: i64) -> NodeEntry {
+        let state = self.state();
+        let assignment = state.and_then(|state| state.assignment());
+        let vacant = matches!(state, Some(Activity::Draining(_) | Activity::Clearing(..)));
+        NodeEntry {
+            id,
+            name: self.name.clone(),
+            connected: state.is_some(),
+            // Who runs the queue knows the sockets.
+            resuming_ms: None,
+            state: state.map_or(NodeState::Idle, |state| state.shown()),
+            user_id: assignment.filter(|_| !vacant).map(|assignment| assignment.user),
+            game_id: assignment.map(|assignment| assignment.game),
+            installed_packages: self.installed_packages.clone(),
+        }
+    }
+}
+
+/// All nodes, with the idle ones, the deadlines and those that are away at hand.
+#[derive(Debug, Default)]
+pub(super) struct Nodes {
+    nodes: BTreeMap<i64, KnownNode>,
+    idle: BTreeSet<(u64, i64)>,
+    deadlines: BTreeSet<(Instant, i64)>,
+    /// Those that were lost, the first one first.
+    away: BTreeSet<(Instant, i64)>,
+    /// What all nodes take.
+    bytes: usize,
+}
+
+impl Nodes {
+    /// Adds a node that is not connected yet, or replaces one without changing its presence.
+    pub(super) fn insert(&mut self, id: i64, node: KnownNode) {
+        let presence = node.presence;
+        self.bytes += node.bytes();
+        if let Some(before) = self.nodes.insert(id, node) {
+            self.bytes -= before.bytes();
+        }
+        self.set(id, presence);
+    }
+
+    /// What the nodes but `id` take.
+    pub(super) fn bytes_without(&self, id: i64) -> usize {
+        self.bytes - self.get(id).map_or(0, KnownNode::bytes)
+    }
+
+    /// What those of them take that are away.
+    pub(super) fn away_bytes_without(&self, id: i64) -> usize {
+        let others = self.away.iter().filter(|(_, away)| *away != id);
+        others.filter_map(|(_, away)| self.get(*away)).map(KnownNode::bytes).sum()
+    }
+
+    /// Forgets the node but `kept` that is away the longest; says whether there was one.
+    pub(super) fn forget_first(&mut self, kept: i64) -> bool {
+        let first = self.away.iter().map(|(_, id)| *id).find(|id| *id != kept);
+        first.is_some_and(|id| self.forget(id))
+    }
+
+    /// Forgets those that are away since `until` or longer, and the longest of more than `most`.
+    pub(super) fn forget_away(&mut self, now: Instant, after: Duration, most: usize) {
+        while let Some((since, id)) = self.away.first().copied()
+            && (self.away.len() > most || since + after <= now)
+        {
+            self.forget(id);
+        }
+    }
+
+    fn forget(&mut self, id: i64) -> bool {
+        let Some(node) = self.nodes.remove(&id) else { return false };
+        self.bytes -= node.bytes();
+        self.unindex(id, node.presence);
+        true
+    }
+
+    pub(super) fn get(&self, id: i64) -> Option<&KnownNode> {
+        self.nodes.get(&id)
+    }
+
+    /// To change anything but the presence, which is [`set`](Self::set)'s.
+    pub(super) fn get_mut(&mut self, id: i64) -> Option<&mut KnownNode> {
+        self.nodes.get_mut(&id)
+    }
+
+    pub(super) fn set(&mut self, id: i64, presence: Presence) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let before = std::mem::replace(&mut node.presence, presence);
+        self.unindex(id, before);
         match presence {
-            Presence::Lost { left: None, .. } | Presence::Connected(State::Resting { .. }) => {
-                self.free_at_once(node);
+            Presence::Lost { since, .. } => {
+                self.away.insert((since, id));
             }
-            Presence::Lost { left: Some(left), .. } => {
-                // A new number: the answer to a stop on the link before says nothing about this one.
-                let assignment = Assignment { number: self.tick(), link, ..left };
-                self.send_stop(now, assignment, State::Clearing);
-            }
-            Presence::Connected(State::Idle { .. }) => self.seat_first(node),
-            Presence::Connected(_) => {}
-        }
-        Ok(())
-    }
-
-    /// Forgets others that are away until `node` may take `bytes`, if that helps.
-    fn make_room(&mut self, node: i64, bytes: usize) -> Result<(), RegisterError> {
-        let limit = self.settings.node_memory;
-        let others = self.roster.bytes_without(node);
-        if others + bytes <= limit {
-            return Ok(());
-        }
-        let taken = others - self.roster.away_bytes_without(node);
-        if taken + bytes > limit {
-            return Err(RegisterError::Full { taken, bytes, limit });
-        }
-        while self.roster.bytes_without(node) + bytes > limit && self.roster.forget_first(node) {}
-        Ok(())
-    }
-
-    /// A node's link ended. Does nothing when the node has a later one or was lost already.
-    pub fn handle_lost(&mut self, now: Instant, node: i64, link: u64) {
-        self.lose(now, node, link);
-        self.forget_away(now);
-    }
-
-    fn lose(&mut self, now: Instant, node: i64, link: u64) {
-        let Some(known) = self.roster.get(node).filter(|known| known.link == link) else { return };
-        let Some(state) = known.state() else { return };
-        let left_running = match state {
-            State::Idle { .. }
-            | State::Resting { .. }
-            | State::Preparing(_)
-            | State::Draining(_)
-            | State::Ended(_) => None,
-            State::Starting(assignment)
-            | State::Unwanted(assignment)
-            | State::Playing(assignment)
-            | State::Stopping(assignment, _)
-            | State::Clearing(assignment, _) => Some(assignment),
-        };
-        self.roster.set(node, Presence::Lost { since: now, left: left_running });
-        let reason = || format!("node {node} was lost");
-        match state {
-            State::Preparing(assignment)
-            | State::Starting(assignment)
-            | State::Playing(assignment) => self.put_back(now, assignment, reason()),
-            State::Unwanted(assignment)
-            | State::Ended(assignment)
-            | State::Stopping(assignment, _) => {
-                self.end(assignment.user, PlayerStatus::Stopped, Some(node), Some(reason()));
-            }
-            State::Idle { .. }
-            | State::Resting { .. }
-            | State::Draining(_)
-            | State::Clearing(..) => {}
-        }
-    }
-
-    fn forget_away(&mut self, now: Instant) {
-        let Settings { forget_after, most_away, .. } = self.settings;
-        self.roster.forget_away(now, forget_after, most_away);
-    }
-
-    /// How an [`Action::Prepare`] ended. Does nothing when the node has another assignment by now.
-    pub fn handle_prepare_answer(
-        &mut self,
-        now: Instant,
-        assignment: &Assignment,
-        outcome: &Outcome,
-    ) {
-        match (self.roster.state_of(assignment), outcome) {
-            (Some(State::Preparing(current)), Outcome::Good) => {
-                self.roster.set(current.node, Presence::Connected(State::Starting(current)));
-                self.actions.push_back(Action::Play(current));
-            }
-            (Some(State::Preparing(current)), bad) => {
-                self.count_failure(current.node);
-                self.put_back(now, current, bad.reason("prepare", current.node));
-                self.free(now, current.node);
-            }
-            (Some(State::Draining(current)), _) => self.free(now, current.node),
-            _ => {}
-        }
-    }
-
-    /// How an [`Action::Play`] ended. Does nothing when the node has another assignment by now.
-    pub fn handle_play_answer(&mut self, now: Instant, assignment: &Assignment, outcome: &Outcome) {
-        let Some(state) = self.roster.state_of(assignment) else { return };
-        let (node, user) = (assignment.node, assignment.user);
-        match (state, outcome) {
-            (State::Starting(current), Outcome::Good) => {
-                self.roster.set(node, Presence::Connected(State::Playing(current)));
-                self.tell_playing(current);
-            }
-            (State::Starting(current), bad @ Outcome::Unknown { .. }) => {
-                self.count_failure(node);
-                self.send_stop(now, current, State::Clearing);
-                self.put_back(now, current, bad.reason("play", node));
-            }
-            (State::Starting(current) | State::Ended(current), bad @ Outcome::Refused { .. }) => {
-                self.count_failure(node);
-                self.put_back(now, current, bad.reason("play", node));
-                self.free(now, node);
-            }
-            (State::Ended(current), outcome) => {
-                if *outcome == Outcome::Good {
-                    self.tell_playing(current);
+            Presence::Connected(state) => {
+                if let Activity::Idle { since } = state {
+                    self.idle.insert((since, id));
                 }
-                self.end(user, PlayerStatus::Stopped, Some(node), None);
-                self.free(now, node);
-            }
-            (State::Unwanted(_), Outcome::Refused { .. }) => {
-                self.end(user, PlayerStatus::Stopped, Some(node), None);
-                self.free(now, node);
-            }
-            (State::Unwanted(current), _) => self.send_stop(now, current, State::Stopping),
-            _ => {}
-        }
-    }
-
-    /// How an [`Action::Stop`] ended. [`Code::NOT_FOUND`] says that no such game runs, and frees
-    /// the node; after any other answer it is waited for
-    /// [`handle_stop_finish`](Self::handle_stop_finish).
-    pub fn handle_stop_answer(&mut self, now: Instant, assignment: &Assignment, outcome: &Outcome) {
-        let Outcome::Refused { code: Code::NOT_FOUND, .. } = outcome else { return };
-        match self.roster.state_of(assignment) {
-            Some(State::Stopping(current, _)) => {
-                self.end(current.user, PlayerStatus::Stopped, Some(current.node), None);
-                self.free(now, current.node);
-            }
-            Some(State::Clearing(current, _)) => self.free(now, current.node),
-            _ => {}
-        }
-    }
-
-    /// A node said that a game is gone, stopped or ended by itself.
-    ///
-    /// # Errors
-    ///
-    /// The node is not known to run that player's game. Nothing changed.
-    pub fn handle_stop_finish(
-        &mut self,
-        now: Instant,
-        node: i64,
-        user: i64,
-        game: i64,
-    ) -> Result<(), FinishError> {
-        let that = |assignment: &Assignment| assignment.user == user && assignment.game == game;
-        match self.roster.get(node).and_then(Node::state) {
-            Some(
-                State::Playing(current) | State::Stopping(current, _) | State::Unwanted(current),
-            ) if that(&current) => {
-                self.end(user, PlayerStatus::Stopped, Some(node), None);
-                self.free(now, node);
-            }
-            Some(State::Clearing(current, _)) if that(&current) => self.free(now, node),
-            Some(State::Starting(current) | State::Ended(current)) if that(&current) => {
-                self.roster.set(node, Presence::Connected(State::Ended(current)));
-            }
-            _ => return Err(FinishError { node, user, game }),
-        }
-        Ok(())
-    }
-
-    /// The time that [`poll_timeout`](Self::poll_timeout) named has come. Calling it early does no
-    /// harm.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        self.forget_away(now);
-        for (node, state) in self.roster.due(now) {
-            match state {
-                State::Resting { .. } => self.free_at_once(node),
-                State::Stopping(assignment, _) => {
-                    let reason = format!("node {node} did not finish stopping the game");
-                    self.end(assignment.user, PlayerStatus::Failed, Some(node), Some(reason));
-                    self.send_stop(now, assignment, State::Clearing);
+                if let Some(deadline) = state.deadline() {
+                    self.deadlines.insert((deadline, id));
                 }
-                State::Clearing(assignment, _) => self.send_stop(now, assignment, State::Clearing),
-                _ => {}
             }
         }
+    }
+
+    fn unindex(&mut self, id: i64, presence: Presence) {
+        match presence {
+            Presence::Lost { since, .. } => {
+                self.away.remove(&(since, id));
+            }
+            Presence::Connected(state) => {
+                if let Activity::Idle { since } = state {
+                    self.idle.remove(&(since, id));
+                }
+                if let Some(deadline) = state.deadline() {
+                    self.deadlines.remove(&(deadline, id));
+                }
+            }
+        }
+    }
+
+    /// The state of the assignment's node, if that is still the node's assignment.
+    pub(super) fn state_of(&self, assignment: &Assignment) -> Option<Activity> {
+        let state = self.get(assignment.node)?.state()?;
+        let current = state.assignment()?;
+        (current.number == assignment.number).then_some(state)
+    }
+
+    /// The node that is idle the longest of those that have the game.
+    pub(super) fn idle_with(&self, game: i64) -> Option<i64> {
+        let has = |id: &i64| self.get(*id).is_some_and(|node| node.games.contains(&game));
+        self.idle.iter().map(|(_, id)| *id).find(has)
+    }
+
+    /// When the next node has something to do, or is to be forgotten `after` it was lost.
+    pub(super) fn next_deadline(&self, after: Duration) -> Option<Instant> {
+        let deadline = self.deadlines.first().map(|(deadline, _)| *deadline);
+        let forgotten = self.away.first().map(|(since, _)| *since + after);
+        deadline.into_iter().chain(forgotten).min()
+    }
+
+    /// The nodes whose deadlines have come.
+    pub(super) fn due(&self, now: Instant) -> Vec<(i64, Activity)> {
+        let due = self.deadlines.range(..=(now, i64::MAX));
+        due.filter_map(|(_, id)| Some((*id, self.get(*id)?.state()?))).collect()
+    }
+
+    /// Those with an id above `after`, by id.
+    pub(super) fn entries_after(&self, after: Option<i64>) -> impl Iterator<Item = NodeEntry> + '_ {
+        let above = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        self.nodes.range(above).map(|(id, node)| node.entry(*id))
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use super::line::{Turn, Waiting};
-use super::roster::{Presence, State};
+use super::nodes::{Activity, Presence};
+use super::wait_list::{Turn, WaitingPlayer};
 use super::{Action, Assignment, Place, WaitingQueue};
 use crate::catalog::game_node::{PlayerStatus, PlayerUpdate};
 
@@ -19,17 +19,17 @@ impl WaitingQueue {
         turn: Turn,
         reason: Option<String>,
     ) {
-        let waiting = Waiting { user, game, since: now };
-        self.line.insert(turn, waiting);
+        let waiting = WaitingPlayer { user, game, since: now };
+        self.wait_list.insert(turn, waiting);
         self.actions.push_back(Action::Update(PlayerUpdate {
             user_id: user,
             game_id: game,
             status: PlayerStatus::Queued,
-            position: self.line.position(turn),
+            position: self.wait_list.position(turn),
             slave_id: None,
             message: reason,
         }));
-        if let Some(node) = self.roster.idle_with(game) {
+        if let Some(node) = self.nodes.idle_with(game) {
             self.assign(waiting, node);
         }
     }
@@ -71,7 +71,7 @@ impl WaitingQueue {
 
     /// A game was started: its player is told, and its node is in order again.
     pub(super) fn tell_playing(&mut self, assignment: Assignment) {
-        if let Some(known) = self.roster.get_mut(assignment.node) {
+        if let Some(known) = self.nodes.get_mut(assignment.node) {
             known.failures = 0;
         }
         self.actions.push_back(Action::Update(PlayerUpdate {
@@ -86,11 +86,11 @@ impl WaitingQueue {
 
     /// A node has nothing to do any more: the next player, after a rest if its last answer was bad.
     pub(super) fn free(&mut self, now: Instant, node: i64) {
-        let rest = self.roster.get(node).map(|known| known.rest(&self.settings));
+        let rest = self.nodes.get(node).map(|known| known.rest(&self.settings));
         match rest {
             Some(rest) if !rest.is_zero() => {
-                let resting = State::Resting { until: now + rest };
-                self.roster.set(node, Presence::Connected(resting));
+                let resting = Activity::Resting { until: now + rest };
+                self.nodes.set(node, Presence::Connected(resting));
             }
             _ => self.free_at_once(node),
         }
@@ -98,28 +98,28 @@ impl WaitingQueue {
 
     pub(super) fn free_at_once(&mut self, node: i64) {
         let since = self.tick();
-        self.roster.set(node, Presence::Connected(State::Idle { since }));
+        self.nodes.set(node, Presence::Connected(Activity::Idle { since }));
         self.seat_first(node);
     }
 
     /// Gives an idle node to the first player in line whose game it has.
     pub(super) fn seat_first(&mut self, node: i64) {
-        let first = self.roster.get(node).and_then(|known| self.line.first_for(&known.games));
+        let first = self.nodes.get(node).and_then(|known| self.wait_list.first_for(&known.games));
         if let Some(waiting) = first {
             self.assign(waiting, node);
         }
     }
 
-    fn assign(&mut self, waiting: Waiting, node: i64) {
-        let Waiting { user, game, .. } = waiting;
+    fn assign(&mut self, waiting: WaitingPlayer, node: i64) {
+        let WaitingPlayer { user, game, .. } = waiting;
         let number = self.tick();
-        let Some(link) = self.roster.get(node).map(|known| known.link) else { return };
+        let Some(link) = self.nodes.get(node).map(|known| known.link) else { return };
         let Some(player) = self.players.get_mut(&user) else { return };
         player.place = Place::Node(node);
-        self.line.remove(player.turn);
+        self.wait_list.remove(player.turn);
         let request_from = player.request_from;
         let assignment = Assignment { number, node, link, user, game, request_from };
-        self.roster.set(node, Presence::Connected(State::Preparing(assignment)));
+        self.nodes.set(node, Presence::Connected(Activity::Preparing(assignment)));
         self.actions.push_back(Action::Prepare(assignment));
         self.actions.push_back(Action::Update(PlayerUpdate {
             user_id: user,
@@ -136,15 +136,15 @@ impl WaitingQueue {
         &mut self,
         now: Instant,
         assignment: Assignment,
-        state: fn(Assignment, Instant) -> State,
+        state: fn(Assignment, Instant) -> Activity,
     ) {
         let again = now + self.settings.stop_timeout;
-        self.roster.set(assignment.node, Presence::Connected(state(assignment, again)));
+        self.nodes.set(assignment.node, Presence::Connected(state(assignment, again)));
         self.actions.push_back(Action::Stop(assignment));
     }
 
     pub(super) fn count_failure(&mut self, node: i64) {
-        if let Some(known) = self.roster.get_mut(node) {
+        if let Some(known) = self.nodes.get_mut(node) {
             known.failures = known.failures.saturating_add(1);
         }
     }

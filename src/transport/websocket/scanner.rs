@@ -6,7 +6,7 @@ const CONTROL: u8 = 8;
 /// Follows the frames in a stream of bytes, as far as to tell where a message ends. It reads no
 /// payload and judges nothing: that is the WebSocket library's task.
 #[derive(Debug, Default)]
-pub(super) struct Frames {
+pub(super) struct FrameScanner {
     /// The head of the next frame, as far as it has come.
     head: [u8; LONGEST_HEAD],
     head_bytes: u8,
@@ -16,7 +16,7 @@ pub(super) struct Frames {
     missing: u64,
 }
 
-impl Frames {
+impl FrameScanner {
     /// These bytes come next.
     pub(super) fn pass(&mut self, mut bytes: &[u8]) {
         loop {
@@ -81,7 +81,7 @@ impl Frames {
 mod tests {
     use super::*;
 
-    /// Frames of every form: the first byte, the length, its form, whether there is a mask.
+    /// FrameScanner of every form: the first byte, the length, its form, whether there is a mask.
     fn frame(first: u8, payload: usize, form: u8, is_masked: bool) -> Vec<u8> {
         let mask = if is_masked { 0x80 } else { 0 };
         let length = payload as u64;
@@ -119,7 +119,7 @@ mod tests {
     fn a_message_ends_where_its_last_frame_does_in_pieces_of_any_length() {
         let (bytes, ends) = stream();
         for piece in [1, 2, 3, 9, 10, 11, 1000, bytes.len()] {
-            let (mut frames, mut passed) = (Frames::default(), 0);
+            let (mut frames, mut passed) = (FrameScanner::default(), 0);
             for piece in bytes.chunks(piece) {
                 assert_eq!(frames.are_whole(), ends.contains(&passed), "after {passed}");
                 frames.pass(piece);
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn any_length_is_only_counted_down() {
-        let mut frames = Frames::default();
+        let mut frames = FrameScanner::default();
         frames.pass(&[0x81, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
         frames.pass(&[0; 5000]);
         assert!(!frames.are_whole());

@@ -10,8 +10,8 @@ use common::scripted::Scripted;
 use common::*;
 use seqlink::transport::memory;
 use seqlink::{
-    Change, Closed, ConfigError, ConnectError, Control, Ctx, Link, Master, Reconnect, Registration,
-    Request, Router, Slave,
+    Closed, ConfigError, ConnectError, Control, Ctx, Link, Master, MembershipEvent, Reconnect,
+    Registration, Request, Router, Slave,
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -51,7 +51,7 @@ async fn a_request_that_crosses_the_close_takes_nothing_along() {
         Ok(echo)
     }
     let handled = Arc::new(Mutex::new(Vec::new()));
-    let router = Router::shared(Arc::clone(&handled)).request(on_echo);
+    let router = Router::with_state(Arc::clone(&handled)).request(on_echo);
     let master = Master::builder().router(router).build().unwrap();
     let (mut peer, link) = Scripted::control(&master).await;
     let asked = tokio::spawn(link.request(&echo("asked")));
@@ -83,7 +83,7 @@ async fn endless_times_are_no_panic() {
     let master = Master::builder().router(router()).config(endless.clone());
     let pair = pair_of(master, slave().config(endless)).await;
     pair.ours.request(&echo("a")).await.unwrap();
-    pair.ours.timeout(Duration::MAX).request(&echo("b")).await.unwrap();
+    pair.ours.with_timeout(Duration::MAX).request(&echo("b")).await.unwrap();
     pair.ours.close("done");
     pair.ours.closed().await;
 }
@@ -141,8 +141,8 @@ async fn shutdown_tells_of_each_leave_and_frees_the_port() {
     let told = Arc::clone(&log);
     let on_change = move |change| {
         let line = match change {
-            Change::Joined(_) => "joined".to_owned(),
-            Change::Left(_, closed) => format!("left: {closed}"),
+            MembershipEvent::Joined(_) => "joined".to_owned(),
+            MembershipEvent::Left(_, closed) => format!("left: {closed}"),
             _ => unreachable!(),
         };
         told.lock().unwrap().push(line);
@@ -238,7 +238,7 @@ async fn a_slow_reader_is_not_dead() {
     }
     // 1 MB a second; no ping is answered, since each stands behind what was queued before it.
     for _ in 0..150 {
-        raw.skim(20_000).await;
+        raw.read_slowly(20_000).await;
         sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(link.ended(), None::<Closed>);
@@ -301,7 +301,7 @@ async fn a_password_in_an_address_does_not_show() {
     let text = format!("{error} {error:?}");
     assert!(!text.contains("hunter2") && text.contains("@h:1/a@b"), "{text}");
     let text = r#"{"seq":1,"type":"register_control","data":{"token":"hunter2"}}"#;
-    let frame = format!("{:?}", seqlink::wire::Frame::read(text).unwrap());
+    let frame = format!("{:?}", seqlink::wire::Frame::parse(text).unwrap());
     assert!(!frame.contains("hunter2"), "{frame}");
 }
 

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use serde_json::value::RawValue;
 
-use super::{Draft, EncodeError, Frame, MAX_SEQ, Response};
+use super::{EncodeError, EncodedMessage, Frame, MAX_SEQ, Response};
 
 /// Some JSON, now and then with keys that mean something to the protocol.
 fn json() -> impl Strategy<Value = String> {
@@ -189,27 +189,27 @@ fn is_json(data: &str) -> bool {
     serde_json::from_str::<&RawValue>(data).is_ok_and(|raw| raw.get() == data)
 }
 
-/// Whether it was skimmed to any end.
+/// Whether it was fast to any end.
 fn check_frame(text: &str) -> Result<bool, TestCaseError> {
-    let whole = Frame::read(text);
-    let Some(skimmed) = Frame::skim(text).filter(|skimmed| is_json(skimmed.data)) else {
+    let whole = Frame::parse(text);
+    let Some(fast) = Frame::parse_fast(text).filter(|fast| is_json(fast.data)) else {
         return Ok(false);
     };
-    prop_assert!(whole.is_ok(), "skimmed, and {:?} of {}", whole, text);
+    prop_assert!(whole.is_ok(), "fast, and {:?} of {}", whole, text);
     let whole = whole.unwrap();
-    prop_assert_eq!(skimmed.seq, whole.seq, "{}", text);
-    prop_assert_eq!(&skimmed.kind, &whole.kind, "{}", text);
-    prop_assert_eq!(skimmed.data, whole.data, "{}", text);
-    check_response(skimmed.data)?;
+    prop_assert_eq!(fast.seq, whole.seq, "{}", text);
+    prop_assert_eq!(&fast.kind, &whole.kind, "{}", text);
+    prop_assert_eq!(fast.data, whole.data, "{}", text);
+    check_response(fast.data)?;
     Ok(true)
 }
 
 fn check_response(data: &str) -> Result<(), TestCaseError> {
-    let whole = Response::read(data);
-    if let Some(seq) = Response::skim(data)
+    let whole = Response::parse(data);
+    if let Some(seq) = Response::parse_fast(data)
         && is_json(data)
     {
-        prop_assert!(whole.is_ok(), "skimmed, and {:?} of {}", whole, data);
+        prop_assert!(whole.is_ok(), "fast, and {:?} of {}", whole, data);
         let whole = whole.unwrap();
         prop_assert_eq!(seq, whole.seq, "{}", data);
         prop_assert_eq!(whole.error(), None, "{}", data);
@@ -258,12 +258,12 @@ proptest! {
         // The generator's spaces are not all JSON's.
         prop_assume!(data.is_some());
         let data = data.unwrap();
-        for draft in [Draft::request(&name, &data), Draft::event(&name, &data)] {
-            let text = draft.unwrap().number(Some(seq)).unwrap();
-            prop_assert!(Frame::skim(text.as_str()).is_some(), "{}", text.as_str());
+        for message in [EncodedMessage::request(&name, &data), EncodedMessage::event(&name, &data)] {
+            let text = message.unwrap().to_frame(Some(seq)).unwrap();
+            prop_assert!(Frame::parse_fast(text.as_str()).is_some(), "{}", text.as_str());
             prop_assert!(check_frame(text.as_str())?);
         }
-        let answer = Draft::response(&name, to, &data);
+        let answer = EncodedMessage::response(&name, to, &data);
         // Whatever way a key is written in, a response has no second one of the protocol's.
         let keys = serde_json::from_str::<std::collections::BTreeMap<String, &RawValue>>(data.get());
         // The raw values of the generator may hold escapes that no string is made of.
@@ -271,13 +271,13 @@ proptest! {
         let own = ["seq", "error"].iter().any(|key| keys.contains_key(*key));
         prop_assert_eq!(own, matches!(answer, Err(EncodeError::Reserved { .. })));
         prop_assume!(!own);
-        let answer = answer.unwrap().number(Some(seq)).unwrap();
-        let frame = Frame::skim(answer.as_str());
+        let answer = answer.unwrap().to_frame(Some(seq)).unwrap();
+        let frame = Frame::parse_fast(answer.as_str());
         prop_assert!(frame.is_some(), "{}", answer.as_str());
         check_frame(answer.as_str())?;
         let plain = ["error", "seq", "\\"].iter().all(|odd| !data.get().contains(odd));
-        let skimmed = Response::skim(frame.unwrap().data);
-        prop_assert!(!plain || skimmed == Some(to), "{}", answer.as_str());
+        let fast = Response::parse_fast(frame.unwrap().data);
+        prop_assert!(!plain || fast == Some(to), "{}", answer.as_str());
     }
 
     #[test]
@@ -296,10 +296,10 @@ proptest! {
 #[test]
 fn most_frames_are_skimmed() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
-    let mut skimmed = 0;
+    let mut fast = 0;
     for _ in 0..1000 {
         let text = frame().new_tree(&mut runner).unwrap().current();
-        skimmed += usize::from(check_frame(&text).unwrap());
+        fast += usize::from(check_frame(&text).unwrap());
     }
-    assert!(skimmed > 200, "only {skimmed} of 1000");
+    assert!(fast > 200, "only {fast} of 1000");
 }

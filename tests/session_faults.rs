@@ -44,7 +44,7 @@ type Ticks = Mutex<Vec<u64>>;
 
 /// All handlers, and one that writes down the events.
 fn handlers(seen: &Arc<Ticks>) -> Router<Ticks> {
-    Router::shared(Arc::clone(seen))
+    Router::with_state(Arc::clone(seen))
         .event(|tick: Tick, ctx: Ctx<Ticks>| async move {
             ctx.state().lock().unwrap().push(tick.n);
         })
@@ -239,7 +239,7 @@ async fn a_lost_session_leaves_nothing_to_the_next() {
         soon(link.closed()).await;
         assert_eq!(link.pending(), 0, "{doing:?}");
         let next = soon(client.link()).await.unwrap();
-        assert!(!next.is(&link), "{doing:?}");
+        assert!(!next.same_link(&link), "{doing:?}");
         seen.lock().unwrap().clear();
         for n in 0..100 {
             next.event(&Tick { n }).await.unwrap();
@@ -270,7 +270,7 @@ async fn begin(doing: Doing, place: &Place, link: &Link) -> Vec<Call> {
             let text = "x".repeat(6_000);
             (0..4)
                 .map(|_| {
-                    let answer = link.timeout(Duration::from_secs(100)).request(&echo(&text));
+                    let answer = link.with_timeout(Duration::from_secs(100)).request(&echo(&text));
                     tokio::spawn(async move { answer.await.map(|_| ()) })
                 })
                 .collect()
@@ -303,7 +303,7 @@ async fn an_idle_day_does_not_age_a_session() {
         assert_eq!(link.request(&echo("morning")).await.unwrap(), echo("morning"));
     }
     assert_eq!(*seen.lock().unwrap(), [0, 1, 2]);
-    assert!(link.is(&client.link().await.unwrap()));
+    assert!(link.same_link(&client.link().await.unwrap()));
 }
 
 /// Row 15: what a link can, it can after a resume, from either side.
@@ -332,7 +332,7 @@ async fn nothing_that_a_link_can_is_lost_at_the_resume() {
     // A silent peer is still noticed, and a stream that is larger than the outbox still flows.
     place.cable().silence();
     let started = Instant::now();
-    ours.timeout(Duration::from_secs(60)).request(&echo("late")).await.unwrap();
+    ours.with_timeout(Duration::from_secs(60)).request(&echo("late")).await.unwrap();
     let noticed = started.elapsed().as_secs_f64();
     assert!((10.0..=15.5).contains(&noticed), "{noticed} s");
     let large = "x".repeat(100_000);
@@ -362,7 +362,7 @@ async fn works(link: &Link, seen: &Arc<Ticks>) {
     );
     let error = link.request(&Nest { depth: 1 }).await.unwrap_err();
     assert!(matches!(error, RequestError::Remote(_)), "no handler: {error}");
-    let error = link.timeout(Duration::from_millis(50)).request(&Sleep { ms: 100 }).await;
+    let error = link.with_timeout(Duration::from_millis(50)).request(&Sleep { ms: 100 }).await;
     assert!(matches!(error, Err(RequestError::Timeout { .. })));
     let crowd = (0..12).map(|_| link.request(&Sleep { ms: 100 }));
     let busy = join_all(crowd).await.into_iter().filter(Result::is_err).count();

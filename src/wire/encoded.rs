@@ -5,8 +5,8 @@ use bytes::{BufMut as _, BytesMut};
 use serde::Serialize;
 use thiserror::Error;
 
+use super::depth::{DepthFormatter, MAX_DEPTH, too_deep};
 use super::limits::{NameError, check_name};
-use super::nesting::{MAX_DEPTH, Nesting, too_deep};
 use super::text::Text;
 
 /// The longest head before the type: `{"seq":` and the digits of a `u64`.
@@ -22,7 +22,7 @@ const BEFORE_DATA: &[u8] = br#"","data":"#;
 /// The message is written as JSON once. Numbering copies that behind the head, into memory that
 /// many frames share.
 #[derive(Clone)]
-pub struct Draft {
+pub struct EncodedMessage {
     /// What follows the number: `,"type":"…","data":…}`.
     tail: Vec<u8>,
 }
@@ -83,7 +83,7 @@ pub enum NumberError {
     NotText,
 }
 
-impl Draft {
+impl EncodedMessage {
     /// A `NAME_request`.
     #[inline]
     pub fn request(name: &str, data: &(impl Serialize + ?Sized)) -> Result<Self, EncodeError> {
@@ -130,9 +130,10 @@ impl Draft {
     ) -> Result<Self, EncodeError> {
         let mut buffer = head(name, "_response")?;
         buffer.extend_from_slice(BEFORE_SEQ);
-        write_json(&mut buffer, &to)?;
+        // Nothing that is written into memory can fail.
+        let _ = serde_json::to_writer(&mut buffer, &to);
         let body = buffer.len();
-        if let Some(field) = write_json(&mut buffer, data)? {
+        if let Some(field) = write_json::<true>(&mut buffer, data)? {
             return Err(EncodeError::Reserved { field, name: name.into() });
         }
         match &buffer[body..] {
@@ -172,7 +173,7 @@ impl Draft {
     ) -> Result<Self, EncodeError> {
         let mut buffer = head(name, ending)?;
         let body = buffer.len();
-        write_json(&mut buffer, data)?;
+        write_json::<false>(&mut buffer, data)?;
         if buffer.get(body) != Some(&b'{') {
             return Err(EncodeError::NotAnObject);
         }
@@ -192,12 +193,12 @@ impl Draft {
     }
 
     /// The finished frame. Without a number, `seq` is `null`.
-    pub fn number(&self, seq: Option<u64>) -> Result<Text, NumberError> {
-        self.write(seq, &mut BytesMut::with_capacity(self.bytes()))
+    pub fn to_frame(&self, seq: Option<u64>) -> Result<Text, NumberError> {
+        self.write_frame(seq, &mut BytesMut::with_capacity(self.bytes()))
     }
 
     /// The finished frame, as the next part of `chunk`.
-    pub(crate) fn write(
+    pub(crate) fn write_frame(
         &self,
         seq: Option<u64>,
         chunk: &mut BytesMut,
@@ -210,10 +211,10 @@ impl Draft {
     }
 }
 
-impl fmt::Debug for Draft {
+impl fmt::Debug for EncodedMessage {
     /// Only the length: a message may hold a token or a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Draft({} bytes)", self.bytes())
+        write!(f, "EncodedMessage({} bytes)", self.bytes())
     }
 }
 
@@ -227,17 +228,17 @@ fn head(name: &str, ending: &str) -> Result<Vec<u8>, EncodeError> {
     Ok(buffer)
 }
 
-/// Writes the data of a frame, or a part of it, behind what is there. Says which key it has that is
-/// the protocol's in a response.
-fn write_json(
+/// Writes the data of a frame, or a part of it, behind what is there. Returns which key a response's
+/// data has that is the protocol's.
+fn write_json<const RESPONSE: bool>(
     buffer: &mut Vec<u8>,
     data: &(impl Serialize + ?Sized),
 ) -> Result<Option<&'static str>, EncodeError> {
     // The frame's own object is one level.
-    let mut nesting = Nesting::new(MAX_DEPTH - 1);
-    let mut writer = serde_json::Serializer::with_formatter(buffer, &mut nesting);
+    let mut formatter = DepthFormatter::<RESPONSE>::new(MAX_DEPTH - 1);
+    let mut writer = serde_json::Serializer::with_formatter(buffer, &mut formatter);
     data.serialize(&mut writer).map_err(|error| EncodeError::Json(Arc::new(error)))?;
-    if nesting.is_too_deep() { Err(EncodeError::TooDeep) } else { Ok(nesting.reserved()) }
+    if formatter.is_too_deep() { Err(EncodeError::TooDeep) } else { Ok(formatter.reserved()) }
 }
 
 #[cfg(test)]
@@ -246,8 +247,8 @@ mod tests {
     use crate::message::Empty;
     use serde_json::value::RawValue;
 
-    fn text(draft: Result<Draft, EncodeError>, seq: Option<u64>) -> String {
-        draft.unwrap().number(seq).unwrap().as_str().to_owned()
+    fn text(message: Result<EncodedMessage, EncodeError>, seq: Option<u64>) -> String {
+        message.unwrap().to_frame(seq).unwrap().as_str().to_owned()
     }
 
     #[derive(Serialize)]
@@ -257,32 +258,32 @@ mod tests {
 
     #[test]
     fn frames_are_written_to_the_letter() {
-        let request = Draft::request("stop", &Game { id: 4 });
+        let request = EncodedMessage::request("stop", &Game { id: 4 });
         assert_eq!(text(request, Some(7)), r#"{"seq":7,"type":"stop_request","data":{"id":4}}"#);
-        let event = Draft::event("ping", &Empty {});
+        let event = EncodedMessage::event("ping", &Empty {});
         assert_eq!(
             text(event, Some(u64::MAX)),
             r#"{"seq":18446744073709551615,"type":"ping_event","data":{}}"#
         );
-        let hello = Draft::protocol("hello", &Empty {});
+        let hello = EncodedMessage::protocol("hello", &Empty {});
         assert_eq!(text(hello, None), r#"{"seq":null,"type":"hello","data":{}}"#);
     }
 
     #[test]
     fn a_response_carries_the_number_of_its_request_first() {
-        let some = Draft::response("stop", 9, &Game { id: 4 });
+        let some = EncodedMessage::response("stop", 9, &Game { id: 4 });
         assert_eq!(
             text(some, Some(1)),
             r#"{"seq":1,"type":"stop_response","data":{"seq":9,"id":4}}"#
         );
         for none in [
-            Draft::response("stop", 9, &Empty {}),
-            Draft::response("stop", 9, &()),
-            Draft::response("stop", 9, &RawValue::from_string("{ }".into()).unwrap()),
+            EncodedMessage::response("stop", 9, &Empty {}),
+            EncodedMessage::response("stop", 9, &()),
+            EncodedMessage::response("stop", 9, &RawValue::from_string("{ }".into()).unwrap()),
         ] {
             assert_eq!(text(none, Some(1)), r#"{"seq":1,"type":"stop_response","data":{"seq":9}}"#);
         }
-        let error = Draft::error("stop", 9, "no \"game\"");
+        let error = EncodedMessage::error("stop", 9, "no \"game\"");
         assert_eq!(
             text(error, Some(1)),
             r#"{"seq":1,"type":"stop_response","data":{"seq":9,"error":"no \"game\""}}"#
@@ -291,15 +292,18 @@ mod tests {
 
     #[test]
     fn what_is_no_message_is_refused() {
-        assert!(matches!(Draft::request("a", &[1]), Err(EncodeError::NotAnObject)));
-        assert!(matches!(Draft::response("a", 1, &"text"), Err(EncodeError::NotAnObject)));
-        assert!(matches!(Draft::request("", &Empty {}), Err(EncodeError::Name(_))));
-        assert!(matches!(Draft::request("a\"b", &Empty {}), Err(EncodeError::Name(_))));
-        assert!(matches!(Draft::request(&"x".repeat(120), &Empty {}), Err(EncodeError::Name(_))));
-        assert!(Draft::request(&"x".repeat(119), &Empty {}).is_ok());
+        assert!(matches!(EncodedMessage::request("a", &[1]), Err(EncodeError::NotAnObject)));
+        assert!(matches!(EncodedMessage::response("a", 1, &"text"), Err(EncodeError::NotAnObject)));
+        assert!(matches!(EncodedMessage::request("", &Empty {}), Err(EncodeError::Name(_))));
+        assert!(matches!(EncodedMessage::request("a\"b", &Empty {}), Err(EncodeError::Name(_))));
+        assert!(matches!(
+            EncodedMessage::request(&"x".repeat(120), &Empty {}),
+            Err(EncodeError::Name(_))
+        ));
+        assert!(EncodedMessage::request(&"x".repeat(119), &Empty {}).is_ok());
         let deep = |n: usize| {
             let json = format!("{}{}", r#"{"a":"#.repeat(n - 1) + "{}", "}".repeat(n - 1));
-            Draft::event("deep", &RawValue::from_string(json).unwrap())
+            EncodedMessage::event("deep", &RawValue::from_string(json).unwrap())
         };
         assert!(deep(63).is_ok());
         assert!(matches!(deep(64), Err(EncodeError::TooDeep)));

@@ -15,7 +15,7 @@ pub(super) enum Turn {
 
 /// A player who waits.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Waiting {
+pub(super) struct WaitingPlayer {
     pub(super) user: i64,
     pub(super) game: i64,
     pub(super) since: Instant,
@@ -23,13 +23,13 @@ pub(super) struct Waiting {
 
 /// The global queue and the queues per game, always of the same players.
 #[derive(Debug, Default)]
-pub(super) struct Line {
-    all: BTreeMap<Turn, Waiting>,
+pub(super) struct WaitList {
+    all: BTreeMap<Turn, WaitingPlayer>,
     games: BTreeMap<i64, BTreeSet<Turn>>,
 }
 
-impl Line {
-    pub(super) fn insert(&mut self, turn: Turn, waiting: Waiting) {
+impl WaitList {
+    pub(super) fn insert(&mut self, turn: Turn, waiting: WaitingPlayer) {
         self.games.entry(waiting.game).or_default().insert(turn);
         self.all.insert(turn, waiting);
     }
@@ -45,7 +45,7 @@ impl Line {
     }
 
     /// The first player in order of turns who waits for one of `games`.
-    pub(super) fn first_for(&self, games: &BTreeSet<i64>) -> Option<Waiting> {
+    pub(super) fn first_for(&self, games: &BTreeSet<i64>) -> Option<WaitingPlayer> {
         let first = |game: &i64| self.games.get(game)?.first();
         let turn = games.iter().filter_map(first).min()?;
         self.all.get(turn).copied()
@@ -65,7 +65,7 @@ impl Line {
         place as u64
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Waiting> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &WaitingPlayer> {
         self.all.values()
     }
 }

@@ -30,7 +30,7 @@ async fn world() -> (Master, Scripted, Link, Arc<Seen>) {
         Ok(echo)
     }
     let seen = Arc::new(Seen::default());
-    let router = Router::shared(Arc::clone(&seen)).event(on_tick).request(on_echo);
+    let router = Router::with_state(Arc::clone(&seen)).event(on_tick).request(on_echo);
     let master = Master::builder().router(router).build().unwrap();
     let (peer, link) = Scripted::control(&master).await;
     (master, peer, link, seen)

@@ -8,17 +8,17 @@ use futures::task::AtomicWaker;
 use tokio::time::Instant;
 
 use super::budget::{Budget, Granted};
-use super::phase::{Class, Goodbye, Phase};
+use super::phase::{CloseFrame, Phase, SendClass};
 use crate::close::{CloseCode, Closed, ClosedBy};
-use crate::handshake::Hold;
+use crate::handshake::ResumeInfo;
 use crate::link::config::Config;
 use crate::link::state::Ignored;
 use crate::session::Sending;
-use crate::wire::{Close, Draft};
+use crate::wire::{Close, EncodedMessage};
 
 /// The sending half of a link: its session, how much room there is, and what may still be sent.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(super) struct SendState {
     pub(super) session: Sending,
     /// One permit for each request that may still be made.
     pub(super) slots: Budget,
@@ -29,7 +29,7 @@ pub(super) struct Stream {
     pub(super) turn: Budget,
     pub(super) phase: Phase,
     /// How the link outlives its socket; `None` where it does not.
-    pub(super) hold: Option<Hold>,
+    pub(super) resume_info: Option<ResumeInfo>,
     /// The number of this side's `prepare_disconnect_request`.
     pub(super) prepare: Option<u64>,
     /// The tasks that wait until nothing is under way.
@@ -85,7 +85,7 @@ impl Deadlines {
 
 /// Why a frame was not queued.
 #[derive(Debug)]
-pub(in crate::link) enum Refused {
+pub(in crate::link) enum SendRefused {
     /// The link is closing or has ended.
     Closed,
     /// There is no room now, or others wait for it.
@@ -93,11 +93,11 @@ pub(in crate::link) enum Refused {
 }
 
 /// What a frame is that is handed on from another link.
-pub(super) const HANDED_ON: Class = Class::Message { needed: false };
+pub(super) const HANDED_ON: SendClass = SendClass::Message { needed: false };
 
 /// Which permits.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Of {
+pub(super) enum BudgetKind {
     Slots,
     Room,
     Turn,
@@ -114,10 +114,10 @@ pub(super) struct Wake {
     pub(super) driver: bool,
 }
 
-/// A [`Stream`] under its lock.
+/// A [`SendState`] under its lock.
 #[derive(Debug)]
-pub(super) struct LockedStream {
-    stream: Mutex<Stream>,
+pub(super) struct LockedSendState {
+    state: Mutex<SendState>,
     /// Wakes the link's task: there is something to write, or the link shall close.
     driver: AtomicWaker,
     /// The link's task reads and handles, and looks for frames before it rests. It need not be woken
@@ -126,10 +126,10 @@ pub(super) struct LockedStream {
     looks: AtomicBool,
 }
 
-impl LockedStream {
-    pub(super) fn new(stream: Stream) -> Self {
-        let (stream, driver) = (Mutex::new(stream), AtomicWaker::new());
-        Self { stream, driver, looks: AtomicBool::new(false) }
+impl LockedSendState {
+    pub(super) fn new(state: SendState) -> Self {
+        let (state, driver) = (Mutex::new(state), AtomicWaker::new());
+        Self { state, driver, looks: AtomicBool::new(false) }
     }
 
     /// Whether the link's task will look for frames before it rests.
@@ -138,12 +138,12 @@ impl LockedStream {
     }
 
     /// Changes the stream, and wakes whoever that concerns when its lock has been let go.
-    pub(super) fn with<T>(&self, change: impl FnOnce(&mut Stream, &mut Wake) -> T) -> T {
+    pub(super) fn with<T>(&self, change: impl FnOnce(&mut SendState, &mut Wake) -> T) -> T {
         let mut wake = Wake::default();
         let changed = {
             // Nothing panics while the lock is held.
-            let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
-            let changed = change(&mut stream, &mut wake);
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let changed = change(&mut state, &mut wake);
             wake.driver |= wake.frames && !self.looks.load(Ordering::Relaxed);
             changed
         };
@@ -160,15 +160,15 @@ impl LockedStream {
     }
 }
 
-impl Stream {
-    pub(super) fn new(session: Sending, hold: Option<Hold>, config: &Config) -> Self {
+impl SendState {
+    pub(super) fn new(session: Sending, resume_info: Option<ResumeInfo>, config: &Config) -> Self {
         Self {
             session,
             slots: Budget::new(config.requests_in_flight),
             room: Budget::new(config.outbox),
             turn: Budget::new(1),
             phase: Phase::Open,
-            hold,
+            resume_info,
             prepare: None,
             drains: Vec::new(),
             deadlines: Deadlines::new(),
@@ -176,37 +176,56 @@ impl Stream {
         }
     }
 
-    pub(super) fn may_send(&self, class: Class) -> Result<(), Refused> {
-        if self.phase.admits(class) { Ok(()) } else { Err(Refused::Closed) }
+    pub(super) fn may_send(&self, class: SendClass) -> Result<(), SendRefused> {
+        if self.phase.admits(class) { Ok(()) } else { Err(SendRefused::Closed) }
     }
 
-    pub(super) fn budget(&mut self, of: Of) -> &mut Budget {
-        match of {
-            Of::Slots => &mut self.slots,
-            Of::Room => &mut self.room,
-            Of::Turn => &mut self.turn,
+    pub(super) fn budget(&mut self, kind: BudgetKind) -> &mut Budget {
+        match kind {
+            BudgetKind::Slots => &mut self.slots,
+            BudgetKind::Room => &mut self.room,
+            BudgetKind::Turn => &mut self.turn,
         }
+    }
+
+    /// Numbers and queues a frame now, if there is room for it.
+    pub(super) fn try_send(
+        &mut self,
+        message: &EncodedMessage,
+        class: SendClass,
+        wake: &mut Wake,
+    ) -> Result<(), SendRefused> {
+        self.may_send(class)?;
+        if !self.room.try_take(message.bytes()) {
+            return Err(SendRefused::Full);
+        }
+        self.send(message, class, wake).map(drop)
     }
 
     /// Numbers and queues a frame that has its room, which is given back when it is refused. Says its
     /// number.
     pub(super) fn send(
         &mut self,
-        draft: &Draft,
-        class: Class,
+        message: &EncodedMessage,
+        class: SendClass,
         wake: &mut Wake,
-    ) -> Result<u64, Refused> {
-        let sent = self.number(draft, class, wake);
+    ) -> Result<u64, SendRefused> {
+        let sent = self.number(message, class, wake);
         if sent.is_err() {
-            self.give(Of::Room, draft.bytes(), wake);
+            self.give(BudgetKind::Room, message.bytes(), wake);
         }
         sent
     }
 
-    fn number(&mut self, draft: &Draft, class: Class, wake: &mut Wake) -> Result<u64, Refused> {
+    fn number(
+        &mut self,
+        message: &EncodedMessage,
+        class: SendClass,
+        wake: &mut Wake,
+    ) -> Result<u64, SendRefused> {
         self.may_send(class)?;
         let was_idle = self.session.is_idle();
-        match self.session.send(draft) {
+        match self.session.send(message) {
             Ok(seq) => {
                 // Once for a burst: the link's task looks for frames until it finds none.
                 wake.frames |= was_idle;
@@ -215,16 +234,16 @@ impl Stream {
             Err(error) => {
                 let closed = Closed::local(CloseCode::INTERNAL, error.to_string());
                 wake.driver |= self.phase.ask(closed);
-                Err(Refused::Closed)
+                Err(SendRefused::Closed)
             }
         }
     }
 
     /// Gives permits back, and hands out what has become free.
-    pub(super) fn give(&mut self, of: Of, permits: usize, wake: &mut Wake) {
-        let budget = self.budget(of);
+    pub(super) fn give(&mut self, kind: BudgetKind, permits: usize, wake: &mut Wake) {
+        let budget = self.budget(kind);
         budget.give(permits);
-        while let Some(granted) = self.budget(of).grant() {
+        while let Some(granted) = self.budget(kind).grant() {
             match granted {
                 Granted::Task(waker) => wake.tasks.push(waker),
                 Granted::Frame(frame) => {
@@ -239,25 +258,30 @@ impl Stream {
 
     /// Begins to close: behind what is queued goes the `close` message, where the dialect has one
     /// and this side closes, and then the close frame.
-    pub(super) fn begin_close(&mut self, closed: &Closed, goodbye: Goodbye, wake: &mut Wake) {
+    pub(super) fn begin_close(
+        &mut self,
+        closed: &Closed,
+        close_frame: CloseFrame,
+        wake: &mut Wake,
+    ) {
         if closed.by == ClosedBy::Local
-            && self.phase.admits(Class::Answer)
+            && self.phase.admits(SendClass::Answer)
             && self.session.dialect().close_message
         {
             let close = Close { reason: closed.reason.as_str().to_owned() };
-            if let Ok(draft) = Draft::protocol(Close::TYPE, &close) {
+            if let Ok(message) = EncodedMessage::protocol(Close::TYPE, &close) {
                 // Without a number left for it, the close frame says the reason alone.
-                let _ = self.session.send(&draft);
+                let _ = self.session.send(&message);
             }
         }
-        self.end_waits(Phase::Closing(closed.clone(), goodbye), wake);
+        self.end_waits(Phase::Closing(closed.clone(), close_frame), wake);
     }
 
     /// Nothing is sent from here on: whoever waits for room learns that there will be none.
     pub(super) fn end_waits(&mut self, phase: Phase, wake: &mut Wake) {
         self.phase = phase;
-        for of in [Of::Slots, Of::Room, Of::Turn] {
-            wake.tasks.extend(self.budget(of).close());
+        for kind in [BudgetKind::Slots, BudgetKind::Room, BudgetKind::Turn] {
+            wake.tasks.extend(self.budget(kind).close());
         }
         wake.tasks.append(&mut self.drains);
     }
