@@ -1,202 +1,198 @@
-//! A master: lets slaves and controls in, and gives the players who wait to the nodes that are
-//! free.
-//!
+//! A master on the library alone: lets slaves and controls in, and gives players who wait to nodes that are free.
 //! ```sh
-//! cargo run --example master
+//! cargo run --example master      # prints the token that the others need
 //! ```
+//!
+//! The catalog's queue decides; what is here tells it what happens, and sends what it wants sent.
 
-#[path = "common/cluster.rs"]
-mod cluster;
-#[path = "common/dispatcher.rs"]
-mod dispatcher;
-#[path = "common/exit.rs"]
-mod exit;
-#[path = "common/games.rs"]
-mod games;
-#[path = "common/games_file.rs"]
-mod games_file;
-#[path = "common/gate.rs"]
-mod gate;
-#[path = "common/listen.rs"]
-mod listen;
-#[path = "common/notify.rs"]
-mod notify;
-#[path = "common/own_token.rs"]
-mod own_token;
-#[path = "common/private_folder.rs"]
-mod private_folder;
-#[path = "common/private_process.rs"]
-mod private_process;
-#[path = "common/random.rs"]
-mod random;
-#[path = "common/reported.rs"]
-mod reported;
-#[path = "common/service.rs"]
-mod service;
-#[path = "common/setup.rs"]
-mod setup;
-#[path = "common/slaves.rs"]
-mod slaves;
-#[path = "common/token.rs"]
-mod token;
-#[path = "common/updates.rs"]
-mod updates;
-#[path = "common/words.rs"]
-mod words;
+use std::collections::HashMap;
+use std::error::Error;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-use std::io::{self, Write};
-use std::path::PathBuf;
-use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::Duration;
+use clap::Parser;
+use seqlink::MembershipEvent::{self, Joined, Left};
+use seqlink::catalog::game_node::*;
+use seqlink::{Ctx, Link, Master, Request, Role, Router};
 
-use clap::{Parser, ValueEnum};
-use semver::Version;
-use seqlink::catalog::game_node::PlayerUpdate;
-use seqlink::{Config, Dialect, Master};
-use tracing::info;
-use tracing_subscriber::filter::LevelFilter;
-
-use crate::dispatcher::Dispatcher;
-use crate::exit::Failure;
-use crate::gate::{Gate, Guard};
-use crate::notify::{Notifier, NotifyUrl};
-use crate::setup::Interrupt;
-
-/// Lets slaves and controls in, and gives the players who wait to the nodes that are free.
-///
-/// Its first line on stdout is its address: link ws://HOST:PORT/api/socket
-#[derive(Debug, Parser)]
-#[command(
-    name = "master",
-    version,
-    after_help = "\
-Exit codes: 0 success, 1 failure, 2 wrong arguments.
-RUST_LOG=debug says more on stderr."
-)]
+#[derive(Parser)]
 struct Arguments {
-    /// Where to listen; port 0 picks a free one. Whoever has the master's token can run commands on
-    /// its slaves.
+    /// Where to listen.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8750")]
-    #[arg(value_parser = listen::host_and_port)]
     listen: String,
-    #[command(flatten)]
-    gate: Gate,
-    /// What to speak at /api/socket with those that do not ask for this library's sessions:
-    /// `session` for Clusterio 2.0.0-alpha.0 to alpha.13, `plain` for the protocol document.
-    /// /plain/api/socket and /session/api/socket are always there too.
-    #[arg(long, value_name = "NAME", value_enum, default_value_t = Spoken::Plain)]
-    dialect: Spoken,
-    /// Seconds between two signs of life; fractions are fine.
-    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "5")]
-    heartbeat_interval: Duration,
-    /// Seconds for which the session of a lost socket is held; fractions are fine.
-    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "60")]
-    session_timeout: Duration,
-    /// The games to offer, a JSON array of {package, game, storage} [default: two demo games].
-    #[arg(long, value_name = "FILE")]
-    games: Option<PathBuf>,
-    /// Print the games file with the demo games, to start your own from.
-    #[arg(long)]
-    print_games: bool,
-    /// POST {userId, gameId, slaveId, status} there when a player's game runs; http only.
-    #[arg(long, value_name = "URL")]
-    notify_url: Option<NotifyUrl>,
-    /// The protocol version to speak.
-    #[arg(long, value_name = "V", default_value_t = seqlink::version::PROTOCOL)]
-    protocol_version: Version,
 }
 
-/// A dialect by its name.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Spoken {
-    Plain,
-    Session,
+/// The one game that there is, and where its saves would be.
+const GAME: &str = r#"{"id": 1, "name": "A nap of twenty seconds", "process": "sleep",
+    "commands": {"launch": "sleep 20", "shutdown": ""}, "backup": []}"#;
+const STORAGE: &str = r#"{"host": "127.0.0.1", "port": 21, "username": "", "password": "",
+    "secure": {"enabled": false, "validation": false}, "timeout": {"connection": 1, "operation": 1}}"#;
+
+/// What the handlers share, under one lock: a link that is lost registers nothing afterwards.
+struct Desk {
+    queue: WaitingQueue,
+    /// The present link of each slave; the queue knows links by their numbers.
+    slaves: HashMap<i64, Link>,
+    controls: Vec<Link>,
 }
 
-impl From<Spoken> for Dialect {
-    fn from(spoken: Spoken) -> Self {
-        match spoken {
-            Spoken::Plain => Self::PLAIN,
-            Spoken::Session => Self::SESSION,
+type Service = Arc<Mutex<Desk>>;
+type Fault = Box<dyn Error + Send + Sync>;
+
+/// Does something at the desk, then what the queue wants done. Nothing in here waits.
+fn act<T>(service: &Service, act: impl FnOnce(&mut Desk, Instant) -> T) -> T {
+    let mut desk = service.lock().expect("nothing panics while it is held");
+    let outcome = act(&mut desk, Instant::now());
+    while let Some(action) = desk.queue.poll_action() {
+        match action {
+            Action::Prepare(it) => {
+                let request = PrepareGame {
+                    user_id: it.user,
+                    game_id: it.game,
+                    session_token: hex_digits::<20>().into(),
+                    request_from: it.request_from,
+                    synchronize_required: false,
+                    storage: serde_json::from_str(STORAGE).expect("it is a storage"),
+                };
+                ask(service, &desk, it, request, WaitingQueue::handle_prepare_answer);
+            }
+            Action::Play(it) => {
+                let game = serde_json::from_str(GAME).expect("it is a game");
+                let request = PlayGame { user_id: it.user, expected_save: None, game };
+                ask(service, &desk, it, request, WaitingQueue::handle_play_answer);
+            }
+            Action::Stop(it) => {
+                let request = StopGame { user_id: it.user, game_id: it.game };
+                ask(service, &desk, it, request, WaitingQueue::handle_stop_answer);
+            }
+            Action::Update(update) => {
+                println!("user {}: {:?}", update.user_id, update.status);
+                // In the queue's order, to all: one that does not read loses its own link.
+                let _ = Link::broadcast(&update, &desk.controls);
+            }
+        }
+    }
+    outcome
+}
+
+/// Asks a node on a task of its own, and tells the queue what came of it.
+fn ask<R: Request<Response = GameResponse> + Sync>(
+    service: &Service,
+    desk: &Desk,
+    it: Assignment,
+    request: R,
+    handle: fn(&mut WaitingQueue, Instant, &Assignment, &Outcome),
+) {
+    // A link that is gone needs no answer: the queue knows that it is lost.
+    let present = desk.slaves.get(&it.node).filter(|link| link.number() == it.link);
+    let Some(link) = present.cloned() else { return };
+    let service = Arc::clone(service);
+    tokio::spawn(async move {
+        let outcome = match link.request(&request).await {
+            Ok(response) => Outcome::from(response),
+            Err(error) => Outcome::Unknown { reason: error.to_string() },
+        };
+        act(&service, |desk, now| handle(&mut desk.queue, now, &it, &outcome));
+    });
+}
+
+impl Desk {
+    /// The slave behind `link`, if that is its present one.
+    fn present(&self, link: &Link) -> Option<i64> {
+        let id = link.peer().id?;
+        self.slaves.get(&id)?.same_link(link).then_some(id)
+    }
+
+    fn on_change(&mut self, now: Instant, change: MembershipEvent) {
+        match change {
+            Joined(link) if link.peer().role == Role::Control => self.controls.push(link),
+            Joined(link) => {
+                self.slaves.insert(link.peer().id.unwrap_or_default(), link);
+            }
+            Left(link, _) => {
+                self.controls.retain(|control| !control.same_link(&link));
+                if let Some(id) = self.present(&link) {
+                    self.slaves.remove(&id);
+                    self.queue.handle_lost(now, id, link.number());
+                }
+            }
+            _ => {}
         }
     }
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "it must be a number, like 5 or 0.5")?;
-    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+async fn register(it: RegisterNode, ctx: Ctx<Mutex<Desk>>) -> Result<CodeResponse, Fault> {
+    act(&ctx.shared_state(), |desk, now| {
+        let node = desk.present(ctx.link()).ok_or("another link has taken its place")?;
+        let link = ctx.link().number();
+        let name = ctx.peer().name.clone().unwrap_or_default();
+        let node = NodeRegistration { node, link, name, installed_packages: it.installed_packages };
+        desk.queue.handle_registered(now, node)?;
+        Ok(CodeResponse::ok())
+    })
 }
 
-fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let log = setup::logging(LevelFilter::INFO);
-    private_process::begin();
-    let outcome = run(arguments);
-    // Nothing stands behind the last word.
-    drop(log);
-    exit::finish(outcome)
+async fn finished(it: NotifyStopFinish, ctx: Ctx<Mutex<Desk>>) -> Result<CodeResponse, Fault> {
+    act(&ctx.shared_state(), |desk, now| {
+        let node = desk.present(ctx.link()).ok_or("another link has taken its place")?;
+        desk.queue.handle_stop_finish(now, node, it.user_id, it.game_id)?;
+        Ok(CodeResponse::ok())
+    })
+}
+
+async fn join(it: JoinQueue, ctx: Ctx<Mutex<Desk>>) -> Result<JoinQueueResponse, JoinError> {
+    let JoinQueue { user_id, game_id, request_from } = it;
+    act(&ctx.shared_state(), |desk, now| desk.queue.join(now, user_id, game_id, request_from))
+}
+
+async fn stop(it: StopGame, ctx: Ctx<Mutex<Desk>>) -> Result<GameResponse, LeaveError> {
+    act(&ctx.shared_state(), |desk, now| desk.queue.stop(now, it.user_id, it.game_id))
+        .map(|_| GameResponse::ok(it.user_id, it.game_id))
+}
+
+/// In parts, of which each fits a frame.
+async fn nodes(it: ListNodes, ctx: Ctx<Mutex<Desk>>) -> Result<ListNodesResponse, String> {
+    let desk = ctx.state().lock().expect("nothing panics while it is held");
+    let mut nodes = desk.queue.nodes_after(it.after);
+    Ok(ListNodesResponse { list: nodes.by_ref().take(4).collect(), more: nodes.next().is_some() })
+}
+
+fn hex_digits<const BYTES: usize>() -> String {
+    let mut bits = [0; BYTES];
+    getrandom::fill(&mut bits).expect("the system has random bits");
+    bits.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[tokio::main]
-async fn run(arguments: Arguments) -> Result<(), Failure> {
-    if arguments.print_games {
-        return print(games_file::BUILT_IN);
-    }
-    let mut interrupt = Interrupt::install().map_err(Failure::failed)?;
-    let listen = arguments.listen.clone();
-    let (master, guard) = master(arguments)?;
-    let address = master
-        .listen(&listen)
-        .await
-        .map_err(|error| Failure::failed(format_args!("cannot listen on {listen}: {error}")))?;
-    let published = guard.listens(address)?;
-    print(&format!("link ws://{address}/api/socket\n"))?;
-    let reason = interrupt.wait().await;
-    // While the address is still this master's: the next one may have it before the last link ends.
-    drop(published);
-    info!(reason, "closing all links; press Ctrl-C again to stop at once");
-    tokio::select! {
-        () = master.shutdown(reason, Config::default().disconnect_timeout) => {}
-        _ = interrupt.wait() => {}
-    }
-    Ok(())
-}
-
-/// The master that the arguments describe; it does not listen yet.
-fn master(arguments: Arguments) -> Result<(Master, Guard), Failure> {
-    let offers = games_file::load(arguments.games.as_deref()).map_err(Failure::failed)?;
-    let notifier = arguments.notify_url.map(Notifier::start);
-    let dispatcher = Dispatcher::start(offers, move |update| {
-        if let Some(notifier) = &notifier {
-            notifier.send(playing(update));
-        }
+async fn main() -> Result<(), Fault> {
+    let arguments = Arguments::parse();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+    let queue = WaitingQueue::new([(1, "demo-nap".to_owned())], Settings::default());
+    let desk = Desk { queue, slaves: HashMap::new(), controls: Vec::new() };
+    let service = Arc::new(Mutex::new(desk));
+    // Whoever gets in can run commands on the slaves: nobody does without the token.
+    let token = std::env::var("SEQLINK_TOKEN").ok().filter(|token| !token.is_empty());
+    let token = token.unwrap_or_else(|| {
+        let token = hex_digits::<32>();
+        println!("for the others: export SEQLINK_TOKEN={token}");
+        token
     });
-    let mut config = Config::default();
-    config.heartbeat_interval = arguments.heartbeat_interval;
-    config.session_timeout = arguments.session_timeout;
-    let told = Arc::clone(&dispatcher);
+    let told = Arc::clone(&service);
+    let router = Router::with_state(Arc::clone(&service)).request(register).request(finished);
     let master = Master::builder()
-        .version(arguments.protocol_version)
-        .dialect(arguments.dialect.into())
-        .config(config)
-        .router(service::router(&dispatcher))
-        .on_change(move |change| told.on_change(change));
-    let (master, guard) = arguments.gate.guard(master)?;
-    Ok((master.build().map_err(Failure::failed)?, guard))
-}
-
-/// The body of the notification that a player's game runs.
-fn playing(update: &PlayerUpdate) -> String {
-    let PlayerUpdate { user_id, game_id, slave_id, .. } = update;
-    let body = serde_json::json!({
-        "userId": user_id, "gameId": game_id, "slaveId": slave_id, "status": "playing",
-    });
-    body.to_string()
-}
-
-/// Flushed, because whoever started this program may wait for the line.
-fn print(text: &str) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(Failure::failed)
+        .token(token)
+        .router(router.request(join).request(stop).request(nodes))
+        .on_change(move |change| act(&told, |desk, now| desk.on_change(now, change)))
+        .build()?;
+    println!("link ws://{}/api/socket", master.listen(&arguments.listen).await?);
+    // The queue's deadlines are whole seconds; `poll_timeout` would tell when the next one is.
+    let mut ticks = tokio::time::interval(Duration::from_millis(250));
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => act(&service, |desk, now| desk.queue.handle_timeout(now)),
+            interrupted = tokio::signal::ctrl_c() => break interrupted?,
+        }
+    }
+    master.shutdown("interrupted", Duration::from_secs(5)).await;
+    Ok(())
 }

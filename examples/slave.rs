@@ -1,231 +1,182 @@
-//! A slave: registers its node with a master and runs the games that it is told to play.
+//! A slave on the library alone: registers its node with a master, and runs the games that it is told to play.
 //!
 //! ```sh
-//! cargo run --example slave -- --id 1
+//! SEQLINK_TOKEN=… cargo run --example slave -- --id 1
 //! ```
+//!
+//! A game is one process, which is killed when it shall stop. `seqlink slave` of the fleet lets games save, ends all
+//! that they have started, and leaves none behind when it is killed itself.
 
-#[path = "common/client.rs"]
-mod client;
-#[path = "common/connect.rs"]
-mod connect;
-#[path = "common/environment.rs"]
-mod environment;
-#[path = "common/exit.rs"]
-mod exit;
-#[path = "common/group.rs"]
-mod group;
-#[path = "common/host.rs"]
-mod host;
-#[path = "common/instances.rs"]
-mod instances;
-#[path = "common/node.rs"]
-mod node;
-#[path = "common/own_token.rs"]
-mod own_token;
-#[path = "common/private_folder.rs"]
-mod private_folder;
-#[path = "common/private_process.rs"]
-mod private_process;
-#[path = "common/random.rs"]
-mod random;
-#[path = "common/reaper.rs"]
-mod reaper;
-#[path = "common/registration.rs"]
-mod registration;
-#[path = "common/runner.rs"]
-mod runner;
-#[path = "common/setup.rs"]
-mod setup;
-#[path = "common/states.rs"]
-mod states;
-#[path = "common/storage.rs"]
-mod storage;
-#[path = "common/text.rs"]
-mod text;
-#[path = "common/token.rs"]
-mod token;
-#[path = "common/words.rs"]
-mod words;
-
-use std::process::ExitCode;
-use std::sync::Arc;
+use std::error::Error;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use clap::Parser;
-use clap::builder::NonEmptyStringValueParser;
-use seqlink::{Client, ClientBuilder, ConnectError, Reconnect, Secret, Slave};
-use tracing::{info, warn};
+use seqlink::catalog::game_node::*;
+use seqlink::{Ctx, Empty, Link, Router, Slave};
+use tokio::process::{Child, Command};
+use tokio_util::sync::CancellationToken;
 
-use crate::exit::Failure;
-use crate::instances::Instances;
-use crate::node::Node;
-use crate::reaper::Reaper;
-use crate::runner::Patience;
-use crate::setup::Interrupt;
-use crate::token::TokenArguments;
-
-/// Registers a node with a master and runs the games that it is told to play.
-///
-/// Games run as this program's user. Of its environment they get what programs need, such as PATH,
-/// HOME, LANG and DISPLAY, and nothing else: one that needs more is launched with `env NAME=VALUE`.
-#[derive(Debug, Parser)]
-#[command(name = "slave", version, after_help = client::EXIT_CODES)]
+#[derive(Parser)]
 struct Arguments {
-    /// The master's address, with its prefix if it has one.
-    #[arg(long, value_name = "URL", default_value = client::MASTER)]
+    /// The master's address.
+    #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:8750")]
     master: String,
     /// The slave's id; of two with one id the newer stays.
-    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     id: i64,
-    /// The slave's name, for people [default: the host's name].
-    #[arg(long, default_value_t = host_name(), hide_default_value = true)]
-    name: String,
-    /// The packages that this node has installed.
-    // The default is what the master's built-in games need.
-    #[arg(long, value_name = "A,B", value_delimiter = ',', default_value = "demo-nap,demo-count")]
-    #[arg(value_parser = NonEmptyStringValueParser::new())]
-    packages: Vec<String>,
-    #[command(flatten)]
-    token: TokenArguments,
-    /// Be a slave of a Clusterio master: run COMMAND for each of its instances, and no games.
-    #[arg(long, value_name = "COMMAND")]
-    clusterio: Option<String>,
-    /// Do not try again when the master cannot be reached, or when the link to it is lost.
-    #[arg(long)]
-    once: bool,
 }
 
-fn main() -> ExitCode {
-    if std::env::args_os().nth(1).is_some_and(|first| first == reaper::ARGUMENT) {
-        reaper::run();
-        return ExitCode::SUCCESS;
+/// What is installed here.
+const PACKAGE: &str = "demo-nap";
+
+/// The node: what it plays, if anything.
+#[derive(Default)]
+struct Node(Mutex<Option<Playing>>);
+
+#[derive(Clone)]
+struct Playing {
+    user: i64,
+    game: i64,
+    /// Asks the process to end.
+    stop: CancellationToken,
+    /// It has ended.
+    ended: CancellationToken,
+}
+
+impl Node {
+    fn playing(&self) -> MutexGuard<'_, Option<Playing>> {
+        self.0.lock().expect("nothing panics while it is held")
     }
-    let arguments = Arguments::parse();
-    // What the link goes through this program says in words of its own.
-    let log = setup::logging("info,seqlink::link=warn");
-    private_process::begin();
-    let outcome = run(&arguments);
-    // Nothing stands behind the last word.
-    drop(log);
-    exit::finish(outcome)
+
+    /// Ends what runs, and waits until it has ended.
+    async fn close(&self) {
+        let playing = self.playing().clone();
+        if let Some(playing) = playing {
+            playing.stop.cancel();
+            playing.ended.cancelled().await;
+        }
+    }
+
+    /// Starts the game of `request`, unless there is one.
+    fn start(&self, request: &PlayGame) -> Result<(Child, Playing), (Code, String)> {
+        let mut playing = self.playing();
+        if let Some(now) = &*playing {
+            return Err((Code::CONFLICT, format!("user {} plays here", now.user)));
+        }
+        let child = spawn(&request.game.commands.launch);
+        let child = child.map_err(|error| (Code::FAILED, error.to_string()))?;
+        let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
+        let new = Playing { user: request.user_id, game: request.game.id, stop, ended };
+        *playing = Some(new.clone());
+        Ok((child, new))
+    }
+}
+
+/// Starts a command line, with nothing in its environment but what every program needs.
+fn spawn(launch: &str) -> Result<Child, Box<dyn Error>> {
+    let words = shell_words::split(launch)?;
+    let (program, arguments) = words.split_first().ok_or("the launch command is empty")?;
+    let kept = ["PATH", "HOME", "LANG"].into_iter();
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).kill_on_drop(true).env_clear();
+    Ok(command.envs(kept.filter_map(|name| Some((name, std::env::var_os(name)?)))).spawn()?)
+}
+
+async fn prepare(request: PrepareGame, ctx: Ctx<Node>) -> Result<GameResponse, String> {
+    let PrepareGame { user_id, game_id, .. } = request;
+    Ok(match &*ctx.state().playing() {
+        Some(_) => GameResponse::new(Code::CONFLICT, "somebody plays here", user_id, game_id),
+        None => GameResponse::ok(user_id, game_id),
+    })
+}
+
+async fn play(request: PlayGame, ctx: Ctx<Node>) -> Result<GameResponse, String> {
+    let (user, game) = (request.user_id, request.game.id);
+    match ctx.state().start(&request) {
+        Ok((child, playing)) => {
+            println!("user {user} plays {}", request.game.name);
+            tokio::spawn(keep(ctx.shared_state(), ctx.link().clone(), child, playing));
+            Ok(GameResponse::ok(user, game))
+        }
+        Err((code, reason)) => Ok(GameResponse::new(code, reason, user, game)),
+    }
+}
+
+/// Waits for the end of the game, or brings it about; then the node is free, and the master is told.
+async fn keep(node: Arc<Node>, link: Link, mut child: Child, playing: Playing) {
+    tokio::select! {
+        _ = child.wait() => {}
+        () = playing.stop.cancelled() => drop(child.kill().await),
+    }
+    println!("user {} has played", playing.user);
+    node.playing().take();
+    playing.ended.cancel();
+    let Playing { user: user_id, game: game_id, .. } = playing;
+    // On a link that has ended it says nothing new: the next registration says that the node is free.
+    let _ = link.request(&NotifyStopFinish { user_id, game_id }).await;
+}
+
+async fn stop(request: StopGame, ctx: Ctx<Node>) -> Result<GameResponse, String> {
+    let StopGame { user_id, game_id } = request;
+    Ok(match &*ctx.state().playing() {
+        Some(playing) if (playing.user, playing.game) == (user_id, game_id) => {
+            playing.stop.cancel();
+            GameResponse::ok(user_id, game_id)
+        }
+        _ => GameResponse::new(Code::NOT_FOUND, "that is not played here", user_id, game_id),
+    })
+}
+
+async fn heartbeat(_: Heartbeat, _: Ctx<Node>) -> Result<Empty, String> {
+    Ok(Empty {})
+}
+
+/// What this machine is. There is no streamer on it.
+fn description() -> RegisterNode {
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    let (mac_address, local_address) = ("00-00-00-00-00-00".to_owned(), "127.0.0.1".to_owned());
+    RegisterNode {
+        node: seqlink::catalog::game_node::Node {
+            version: version.clone(),
+            mac_address,
+            local_address,
+        },
+        streamer: Streamer { version, port: 0 },
+        installed_packages: vec![PACKAGE.to_owned()],
+    }
 }
 
 #[tokio::main]
-async fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let mut interrupt = Interrupt::install().map_err(Failure::failed)?;
-    let reaper = Reaper::start()
-        .inspect_err(|error| warn!(%error, "no reaper: a crash would leave a game running"))
-        .ok();
-    let work = match &arguments.clusterio {
-        Some(launch) => Work::Instances(Instances::new(launch.clone(), reaper)),
-        None => Work::Games(Node::new(Patience::default(), reaper)),
-    };
-    let mut client = None;
-    let (outcome, reason) = tokio::select! {
-        outcome = serve(arguments, &work, &mut client) => (outcome, "stopping"),
-        reason = interrupt.wait() => (Ok(()), reason),
-    };
-    let Some(client) = client else { return outcome };
-    if outcome.is_ok() {
-        info!(reason, "ending what runs; press Ctrl-C again to stop at once");
+async fn main() -> Result<(), Box<dyn Error>> {
+    let Arguments { master, id } = Arguments::parse();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+    let node = Arc::new(Node::default());
+    let router = Router::with_state(Arc::clone(&node)).request(prepare).request(play);
+    let mut slave = Slave::builder().url(master).id(id);
+    if let Ok(token) = std::env::var("SEQLINK_TOKEN") {
+        slave = slave.token(token);
     }
-    tokio::select! {
-        () = work.close() => {}
-        // What still runs is the reaper's.
-        _ = interrupt.wait() => {}
-    }
-    client.close(reason).await;
-    outcome
-}
-
-/// Is a slave of its master until that is over for good; `client` is the present one.
-async fn serve(
-    arguments: &Arguments,
-    work: &Work,
-    client: &mut Option<Client>,
-) -> Result<(), Failure> {
-    let look = || client::token(&arguments.token, &arguments.master);
-    let mut token = look()?;
-    loop {
-        let ended = match connect(arguments, work, token.as_ref()).await {
-            Ok(connected) => work.keep(client.insert(connected), arguments).await,
-            Err(error) => Err(Failure::from(&error)),
-        };
-        let refused = ended.as_ref().is_err_and(|failure| failure.code == connect::TOKEN);
-        if !refused || arguments.once {
-            return ended;
-        }
-        // A master that makes its token makes another one each time that it starts.
-        let found = look()?;
-        if found == token {
-            return ended;
-        }
-        info!("the token was refused, and by now there is another one: trying that");
-        token = found;
-    }
-}
-
-async fn connect(
-    arguments: &Arguments,
-    work: &Work,
-    token: Option<&Secret>,
-) -> Result<Client, ConnectError> {
-    let mut slave = Slave::builder()
-        .url(&arguments.master)
-        .id(arguments.id)
-        .name(&arguments.name)
-        .agent(concat!("seqlink example slave/", env!("CARGO_PKG_VERSION")));
-    if let Some(token) = token {
-        slave = slave.token(token.clone());
-    }
-    if arguments.once {
-        slave = slave.reconnect(Reconnect::never());
-    }
-    work.serve(slave).connect().await
-}
-
-/// What the slave does for its master.
-enum Work {
-    /// A node of this library's example master.
-    Games(Arc<Node>),
-    /// The instances of a Clusterio master.
-    Instances(Arc<Instances>),
-}
-
-impl Work {
-    fn serve(&self, slave: ClientBuilder) -> ClientBuilder {
-        match self {
-            Self::Games(node) => slave.router(node.router()),
-            Self::Instances(instances) => slave.router(instances.router()),
-        }
-    }
-
-    /// Keeps it registered on every link of `client`, until the client has stopped for good.
-    async fn keep(&self, client: &Client, arguments: &Arguments) -> Result<(), Failure> {
-        let Arguments { id, name, master, packages, .. } = arguments;
-        match self {
-            Self::Games(node) => {
-                let registration =
-                    registration::describe(*id, name, master, packages.clone()).await;
-                registration::keep(client, node, &registration).await
+    let client = slave.router(router.request(stop).request(heartbeat)).connect().await?;
+    let registered = async {
+        loop {
+            // The first link, or the next one when the session was lost; sockets come and go unseen.
+            let link = client.link().await?;
+            match link.request(&description()).await {
+                Ok(answer) if answer.code.is_ok() => println!("registered"),
+                Ok(answer) => return Err(answer.message.into()),
+                Err(error) => tracing::warn!(%error, "not registered"),
             }
-            Self::Instances(instances) => instances.keep(client).await,
+            link.closed().await;
+            // The master has lost this node, and gives the player another.
+            node.close().await;
         }
-    }
-
-    /// Waits until what runs has been ended.
-    async fn close(&self) {
-        match self {
-            Self::Games(node) => node.close().await,
-            Self::Instances(instances) => instances.close().await,
-        }
-    }
-}
-
-/// The host's name, `slave` when it cannot be had.
-fn host_name() -> String {
-    #[cfg(unix)]
-    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    #[cfg(not(unix))]
-    let name = std::env::var("COMPUTERNAME").unwrap_or_default();
-    if name.is_empty() { "slave".to_owned() } else { name }
+    };
+    let outcome: Result<(), Box<dyn Error>> = tokio::select! {
+        outcome = registered => outcome,
+        interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
+    };
+    node.close().await;
+    client.close("interrupted").await;
+    outcome
 }

@@ -14,11 +14,10 @@
 //! | 16 | `Ok`, and lost in a buffer | `offsets`: a cut at each byte |
 //! | 21 | a half-open link is never noticed | below; `reliability` a silent peer; `session` a silent cable |
 //! | 23 | false death under load or behind a large frame | `load` |
-//! | 32 | no descriptors left: spins, or accepts no more | below |
+//! | 32 | no descriptors left: spins, or accepts no more | `fleet/tests/kept.rs` |
 //! | 34 | all come back at once | below |
 
 mod common;
-mod programs;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -403,40 +402,6 @@ async fn a_dead_peer_is_noticed_as_soon_as_configured() {
 
 async fn resuming(states: &mut seqlink::States) {
     while !matches!(states.next().await, Some(LinkState::Resuming { .. }) | None) {}
-}
-
-/// Row 32: a master without a free descriptor waits instead of spinning, and lets others in when
-/// there are some again.
-#[cfg(target_os = "linux")]
-#[test]
-fn a_master_without_descriptors_waits_and_goes_on() {
-    let example = programs::example("master", &[]);
-    let mut command = std::process::Command::new("sh");
-    command.arg("-c").arg("ulimit -n 40 && exec \"$0\" \"$@\"").arg(example.get_program());
-    programs::settle(&mut command);
-    let master = programs::Master::from(command);
-    let address = master.url.trim_start_matches("ws://").trim_end_matches("/api/socket");
-    // More than it can take, and none says a word.
-    let silent: Vec<std::net::TcpStream> =
-        (0..60).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
-    master.program.says("cannot accept, trying again");
-    let before = cpu_time(master.program.id());
-    std::thread::sleep(Duration::from_secs(2));
-    let used = cpu_time(master.program.id()) - before;
-    assert!(used < Duration::from_millis(700), "{used:?} in 2 s");
-    drop(silent);
-    let (code, out, err) = master.ask(&["nodes"]);
-    assert_eq!(code, 0, "{out}{err}");
-}
-
-/// The time that a process has spent on the processors.
-#[cfg(target_os = "linux")]
-fn cpu_time(pid: u32) -> Duration {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    // The name, in parentheses, may hold anything.
-    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    let ticks: u64 = fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum();
-    Duration::from_millis(ticks * 10)
 }
 
 /// Row 34: the master of many slaves is killed and is back after three seconds. They do not come

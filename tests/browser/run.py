@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Opens pages in a real Chromium that try the WebSockets of masters, over 127.0.0.1.
 
-Usage: run.py FOLDER, the folder that holds the binaries `master` and `slave`. Prints a line per check and
+Usage: run.py PROGRAM, the path of the built `seqlink`. Prints a line per check and
 `N passed, N failed` at the end; the exit code is 1 if any failed. Needs Chromium, and Python 3.11 alone.
 """
 
@@ -108,8 +108,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 class World:
     """The masters with a slave each, the pages, and what the commands of the pages have written."""
 
-    def __init__(self, programs, folder, stack):
-        self.programs, self.folder, self.stack = programs, folder, stack
+    def __init__(self, program, folder, stack):
+        self.program, self.folder, self.stack = program, folder, stack
         self.pages = Pages()
         stack.callback(self.pages.shutdown)
         self.pipe = folder / "commands"
@@ -125,9 +125,9 @@ class World:
 
     def master(self, *words):
         """A master that listens, and has slave 7; its port."""
-        master = self.start(self.programs / "master", "--listen", "127.0.0.1:0", "--open", *words)
+        master = self.start(self.program, "master", "--listen", "127.0.0.1:0", "--open", *words)
         url = master.says("link ws://").removeprefix("link ")
-        slave = self.start(self.programs / "slave", "--master", url, "--id", "7")
+        slave = self.start(self.program, "slave", "--master", url, "--id", "7")
         slave.says("registered")
         master.port = int(re.search(r":(\d+)/", url)[1])
         return master

@@ -1,6 +1,6 @@
-"""Checks the built examples against peers that share no code with them, over sockets of 127.0.0.1.
+"""Checks the built program against peers that share no code with them, over sockets of 127.0.0.1.
 
-Usage: run.py FOLDER, the folder that holds the binaries `master`, `slave` and `control`. Prints a line per
+Usage: run.py PROGRAM, the path of the built `seqlink`. Prints a line per
 check and `N passed, N failed` at the end; the exit code is 1 if any failed.
 """
 
@@ -95,14 +95,14 @@ class Program:
 class World:
     """One check's programs."""
 
-    def __init__(self, folder):
-        self.folder, self.url, self.token = folder, None, ()
+    def __init__(self, program):
+        self.program, self.url, self.token = program, None, ()
 
     async def master(self, *words, python=False):
         # These peers read no files: who sends no token must be let in without one.
         guard = () if "--token" in words else ("--open",)
         listen = () if python else ("--listen", "127.0.0.1:0", *guard)
-        program = (sys.executable, HERE / "master.py") if python else (self.folder / "master",)
+        program = (sys.executable, HERE / "master.py") if python else (self.program, "master")
         master = await Program.start(*program, *listen, *words)
         first = await master.until("address", lambda line: isinstance(line, str) and line.startswith("link "))
         same(master.lines.index(first), 0, "line of the address")
@@ -116,10 +116,10 @@ class World:
         return Program.start(sys.executable, HERE / "control.py", self.url, *self.token, *words)
 
     def slave(self, *words):
-        return Program.start(self.folder / "slave", "--master", self.url, *self.token, *words)
+        return Program.start(self.program, "slave", "--master", self.url, *self.token, *words)
 
     def control(self, *words):
-        return Program.start(self.folder / "control", "--master", self.url, "--json", *self.token, *words)
+        return Program.start(self.program, "control", "--master", self.url, "--json", *self.token, *words)
 
     async def registered(self, *words):
         slave = await self.python_slave(*words)
@@ -574,12 +574,12 @@ async def tidy():
     children.clear()
 
 
-async def main(folder):
+async def main(program):
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
     passed = failed = 0
     for name, check, *words in CHECKS:
         options = words.pop() if words and isinstance(words[-1], dict) else {}
-        world = World(folder)
+        world = World(program)
         if check is python_master_drives:
             words = [getattr(world, words[0])]
         try:

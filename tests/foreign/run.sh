@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs the foreign peers against the built examples:
-#   cargo build --examples && tests/foreign/run.sh [folder of the examples]
+# Runs the foreign peers against the built program:
+#   cargo build && tests/foreign/run.sh [the program seqlink]
 # Needs Python 3.11; the one package goes into a virtual environment under target/.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -12,4 +12,4 @@ if ! cmp -s "$here/requirements.txt" "$venv/requirements.txt"; then
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$here/requirements.txt"
     cp "$here/requirements.txt" "$venv/requirements.txt"
 fi
-exec "$venv/bin/python" "$here/run.py" "${1:-$target/debug/examples}"
+exec "$venv/bin/python" "$here/run.py" "${1:-$target/debug/seqlink}"

@@ -24,7 +24,9 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-COPIED = ["Cargo.toml", "Cargo.lock", "README.md", "rustfmt.toml", "src", "tests", "examples", "docs", "benches"]
+COPIED = [
+    "Cargo.toml", "Cargo.lock", "README.md", "rustfmt.toml", "src", "tests", "examples", "fleet", "docs", "benches",
+]
 STATE = ROOT / "target/mutants.json"
 BUILD = 300  # seconds; on a busy machine
 LIMIT = 90  # seconds for the tests of one mutant; a test that hangs has noticed
@@ -59,13 +61,13 @@ def files(top):
 
 def digest(copy, mutant):
     """Of the bug and of all that its tests are built from: the tests of others are left out."""
-    tests = {f"tests/{word}.rs" for word in mutant["test"].split()}
+    tests = {f"{top}/{word}.rs" for top in ("tests", "fleet/tests") for word in mutant["test"].split()}
     digest = hashlib.sha256(repr(sorted(mutant.items())).encode())
     for name in COPIED:
         top = copy / name
         for path in sorted(files(top)):
             within = path.relative_to(copy).as_posix()
-            other = path.parent == copy / "tests" and within not in tests
+            other = path.parent in (copy / "tests", copy / "fleet/tests") and within not in tests
             if not other and not within.startswith("tests/mutants/"):
                 digest.update(within.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
@@ -111,15 +113,13 @@ def try_mutant(copy, mutant):
         return fault
     try:
         path.write_text(whole.replace(old, new))
-        builds = [["test", "--no-run", *mutant["test"].split()]]
-        if mutant["file"].startswith("examples/"):
-            # A test that is named brings no programs with it.
-            builds.append(["build", "--examples"])
-        for build in builds:
-            built, output = cargo(copy, build, BUILD)
-            if not built:
-                return "it does not build:\n" + output
-        passed, output = cargo(copy, ["test", *mutant["test"].split()], LIMIT)
+        words = mutant["test"].split()
+        if "-p" not in words:
+            words = ["-p", "seqlink", *words]
+        built, output = cargo(copy, ["test", "--no-run", *words], BUILD)
+        if not built:
+            return "it does not build:\n" + output
+        passed, output = cargo(copy, ["test", *words], LIMIT)
         return "it lives" if passed else None
     finally:
         path.write_text(whole)

@@ -1,7 +1,5 @@
-//! Runs the examples as people run them: real processes, real sockets, and no wait without end.
+//! Programs as people run them: real processes, real sockets, and no wait without end.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
-
-pub mod cable;
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -9,8 +7,6 @@ use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-
-use serde_json::{Value, json};
 
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -27,7 +23,7 @@ pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// The command that runs an example.
+/// The command that runs an example of this package.
 pub fn example(name: &str, arguments: &[&str]) -> Command {
     // Cargo builds the examples with the tests, into a folder beside theirs.
     let mut path: PathBuf = std::env::current_exe().expect("this test has a path");
@@ -78,7 +74,7 @@ impl Said {
     }
 }
 
-/// A running example that does not outlive its test.
+/// A running program that does not outlive its test.
 pub struct Program {
     name: String,
     child: Child,
@@ -102,7 +98,7 @@ impl Program {
 
     fn spawn(mut command: Command) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the example is built");
+        let mut child = command.spawn().expect("the program is built");
         let out = Said::read(child.stdout.take().unwrap());
         let err = Said::read(child.stderr.take().unwrap());
         Self { name: format!("{command:?}"), child, out, err }
@@ -161,100 +157,10 @@ impl Drop for Program {
     }
 }
 
-/// Runs an example to its end.
-pub fn run(name: &str, arguments: &[&str]) -> Output {
-    let mut program = Program::start(example(name, arguments));
+/// Runs a program to its end.
+pub fn run(command: Command) -> Output {
+    let mut program = Program::start(command);
     program.end();
     let status = program.child.wait().unwrap();
     Output { status, stdout: program.out().into(), stderr: program.err().into() }
-}
-
-/// A master on a free port.
-pub struct Master {
-    pub program: Program,
-    pub url: String,
-}
-
-impl Master {
-    pub fn start(arguments: &[&str]) -> Self {
-        Self::from(example("master", arguments))
-    }
-
-    pub fn from(mut command: Command) -> Self {
-        let program = Program::start({
-            command.args(["--listen", "127.0.0.1:0"]);
-            command
-        });
-        let first = eventually("the first line of the master", || {
-            program.out().split_once('\n').map(|(first, _)| first.to_owned())
-        });
-        let url = first.strip_prefix("link ").expect("the first line is the link").to_owned();
-        assert!(url.starts_with("ws://127.0.0.1:") && url.ends_with("/api/socket"), "{url}");
-        Self { program, url }
-    }
-
-    /// The command of a client of this master.
-    pub fn client(&self, name: &str, arguments: &[&str]) -> Command {
-        example(name, &[&["--master", &self.url], arguments].concat())
-    }
-
-    /// A slave that has registered.
-    pub fn slave(&self, arguments: &[&str]) -> Program {
-        let slave = Program::start(self.client("slave", arguments));
-        slave.says("registered");
-        slave
-    }
-
-    /// A control that is left running.
-    pub fn control(&self, arguments: &[&str]) -> Program {
-        Program::start(self.client("control", arguments))
-    }
-
-    /// The exit code of a control, its stdout and its stderr.
-    pub fn ask(&self, arguments: &[&str]) -> (i32, String, String) {
-        let mut control = self.control(arguments);
-        let code = control.end();
-        (code, control.out(), control.err())
-    }
-
-    /// The lines of JSON that a control prints.
-    pub fn json(&self, arguments: &[&str]) -> Vec<Value> {
-        lines(&self.ask(&[&["--json"], arguments].concat()).1)
-    }
-
-    /// Waits until node `id` is in this state; says what is listed of it.
-    pub fn node(&self, id: i64, state: &str) -> Value {
-        eventually(&format!("node {id} to be {state}"), || {
-            let nodes = self.json(&["nodes"]).pop()?;
-            nodes.as_array()?.iter().find(|n| n["id"] == id && n["state"] == state).cloned()
-        })
-    }
-}
-
-/// Lines of JSON.
-pub fn lines(text: &str) -> Vec<Value> {
-    text.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
-}
-
-/// A path for a file of this test; `name` is used by no other.
-pub fn path(name: &str) -> String {
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let _ = std::fs::remove_file(&path);
-    path.to_str().expect("the path is text").to_owned()
-}
-
-/// Writes a games file with one game: id 1, package `demo-nap`.
-pub fn games_file(name: &str, launch: &str, shutdown: &str, password: &str) -> String {
-    let storage = json!({
-        "host": "127.0.0.1", "port": 9, "username": "ann", "password": password,
-        "secure": {"enabled": false, "validation": false},
-        "timeout": {"connection": 1, "operation": 1},
-    });
-    let commands = json!({"launch": launch, "shutdown": shutdown});
-    let game =
-        json!({"id": 1, "name": "Chess", "process": "c", "commands": commands, "backup": []});
-    let games = json!([{"package": "demo-nap", "game": game, "storage": storage}]);
-    let file = path(&format!("{name}.json"));
-    std::fs::write(&file, games.to_string()).expect("the folder can be written");
-    file
 }

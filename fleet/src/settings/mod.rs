@@ -1,0 +1,18 @@
+//! What all programs have in common: flags and the file under them, tokens, the log, the end.
+
+pub(crate) mod client;
+pub(crate) mod connect;
+mod exit;
+pub(crate) mod file;
+pub(crate) mod gate;
+pub(crate) mod listen;
+mod log;
+mod own_token;
+mod private_folder;
+pub(crate) mod private_process;
+pub(crate) mod random;
+pub(crate) mod setup;
+pub(crate) mod token;
+
+pub use exit::Failure;
+pub(crate) use exit::{USAGE, finish};
