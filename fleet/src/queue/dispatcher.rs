@@ -13,15 +13,14 @@ use seqlink::catalog::game_node::{
     PlayerUpdate, PrepareGame, Settings, StopGame, WaitingQueue,
 };
 use seqlink::printable::Printable;
-use seqlink::{Link, MembershipEvent, Request, Role};
+use seqlink::{Link, MembershipEvent, Request};
 use tokio::sync::Notify;
 use tokio::time::sleep_until;
-use tracing::{field, info};
+use tracing::{field, info, warn};
 
 use super::games::Offer;
 use super::reported::Reported;
 use super::slaves::Slaves;
-use super::updates::Updates;
 use crate::settings::random;
 
 /// Is told of each game that has started; must not wait.
@@ -35,7 +34,6 @@ pub struct Dispatcher {
     state: Mutex<State>,
     /// What the master offers, by game id.
     offers: HashMap<i64, Offer>,
-    updates: Updates,
     on_playing: OnPlaying,
     /// The next deadline may have changed.
     changed: Notify,
@@ -46,6 +44,8 @@ pub struct Dispatcher {
 pub(crate) struct State {
     pub(crate) queue: WaitingQueue,
     pub(crate) slaves: Slaves,
+    /// Who is told of the players.
+    controls: Vec<Link>,
     pub(crate) instances: Reported,
 }
 
@@ -61,13 +61,13 @@ impl State {
     }
 
     fn join(&mut self, link: Link) {
-        if let Some(id) = link.peer().id {
-            self.instances.joined(id);
-        }
+        let Some(id) = link.peer().id else { return self.controls.push(link) };
+        self.instances.joined(id);
         self.slaves.join(link);
     }
 
     fn leave(&mut self, now: Instant, link: &Link) {
+        self.controls.retain(|control| control != link);
         if let (Some(number), Some(id)) = (self.slaves.leave(link), link.peer().id) {
             self.queue.handle_lost(now, id, number);
             self.instances.left(now, id);
@@ -95,10 +95,10 @@ impl Dispatcher {
             state: Mutex::new(State {
                 queue,
                 slaves: Slaves::default(),
+                controls: Vec::new(),
                 instances: Reported::default(),
             }),
             offers: offers.into_iter().map(|offer| (offer.game.id, offer)).collect(),
-            updates: Updates::new(),
             on_playing: Box::new(on_playing),
             changed: Notify::new(),
         });
@@ -109,9 +109,6 @@ impl Dispatcher {
     /// For the master's `on_change`: nothing in here waits.
     pub fn on_change(self: &Arc<Self>, change: MembershipEvent) {
         match change {
-            MembershipEvent::Joined(link) if link.peer().role == Role::Control => {
-                self.updates.follow(link)
-            }
             MembershipEvent::Joined(link) => self.act(|state, _| state.join(link)),
             MembershipEvent::Left(link, _) => self.act(|state, now| state.leave(now, &link)),
             _ => {}
@@ -124,14 +121,15 @@ impl Dispatcher {
         let outcome = act(&mut state, Instant::now());
         while let Some(action) = state.queue.poll_action() {
             // Still under the lock: the updates go out in the queue's order.
-            self.carry_out(action, &state.slaves);
+            self.carry_out(action, &state);
         }
         drop(state);
         self.changed.notify_one();
         outcome
     }
 
-    fn carry_out(self: &Arc<Self>, action: Action, slaves: &Slaves) {
+    fn carry_out(self: &Arc<Self>, action: Action, state: &State) {
+        let slaves = &state.slaves;
         match action {
             Action::Prepare(assignment) => {
                 let request = self.prepare(&assignment);
@@ -145,7 +143,7 @@ impl Dispatcher {
                 let request = StopGame { user_id: assignment.user, game_id: assignment.game };
                 self.ask(assignment, slaves, Ok(request), WaitingQueue::handle_stop_answer);
             }
-            Action::Update(update) => self.tell(update),
+            Action::Update(update) => self.tell(&update, &state.controls),
         }
     }
 
@@ -207,16 +205,20 @@ impl Dispatcher {
         Ok(PlayGame { user_id: assignment.user, expected_save: None, game })
     }
 
-    fn tell(&self, update: PlayerUpdate) {
-        let PlayerUpdate { user_id, game_id, status, position, slave_id, ref message } = update;
+    /// Tells every control what becomes of a player. None is waited for: one that does not read what
+    /// comes loses its link.
+    fn tell(&self, update: &PlayerUpdate, controls: &[Link]) {
+        let &PlayerUpdate { user_id, game_id, status, position, slave_id, ref message } = update;
         let back = status == PlayerStatus::Queued && message.is_some();
         let what = if back { "player, put back in front" } else { "player" };
         let reason = message.as_deref().map(|reason| field::debug(Printable::new(reason)));
         info!(user_id, game_id, ?status, position, slave_id, reason, "{what}");
         if status == PlayerStatus::Playing {
-            (self.on_playing)(&update);
+            (self.on_playing)(update);
         }
-        self.updates.tell(update);
+        if let Err(error) = Link::broadcast(update, controls) {
+            warn!(%error, "an update was not sent");
+        }
     }
 
     /// The games that there are, for people; the first of them where there are many.

@@ -23,7 +23,6 @@ pub(crate) mod notify;
 mod reported;
 mod service;
 mod slaves;
-mod updates;
 
 pub use dispatcher::Dispatcher;
 pub use games::Offer;
