@@ -33,7 +33,7 @@ use crate::version::{VersionError, Versions};
 use crate::wire::{Close, Dialect, EncodeError, EncodedMessage, Frame, Text};
 
 pub(crate) use client::{Registered, client};
-pub(crate) use server::{Arrival, Held, SessionConfig, cont, invalidate, server};
+pub(crate) use server::{Arrival, HeldSessions, SessionConfig, cont, invalidate, server};
 
 /// Longest frame in bytes before `ready`.
 pub(crate) const MAX_FRAME: usize = 16 * 1024;
@@ -191,7 +191,7 @@ impl<'a, T: Transport> Script<'a, T> {
         if let Some((code, reason)) = close_frame(&error, us) {
             // A peer that has said `close` itself is only answered with the close frame.
             let answer = matches!(error, HandshakeError::Closed(_));
-            let goodbye = async {
+            let close = async {
                 if self.session.sending.dialect().close_message && !answer {
                     let close = Close { reason: reason.as_str().to_owned() };
                     if let Ok(message) = EncodedMessage::protocol(Close::TYPE, &close)
@@ -210,7 +210,7 @@ impl<'a, T: Transport> Script<'a, T> {
                 }
             };
             let _: Result<Result<(), TransportError>, _> =
-                timeout(self.config.close_timeout, goodbye).await;
+                timeout(self.config.close_timeout, close).await;
         }
         error
     }

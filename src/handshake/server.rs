@@ -13,7 +13,7 @@ use crate::close::Reason;
 use crate::message::{Empty, Peer, Role};
 use crate::secret::Secret;
 use crate::transport::Transport;
-use crate::trust::{Claims, Connection, Gate, Registration, Resumption, Verdict};
+use crate::trust::{Claims, Connection, DynAuthenticator, Registration, Resumption, Verdict};
 use crate::wire::{
     Account, Continue, Dialect, Hello, Invalidate, Ready, RegisterControl, RegisterSlave, Resume,
     Seconds, Text,
@@ -27,9 +27,9 @@ const REGISTRATION: &str = "register_slave or register_control";
 pub(crate) enum Arrival<S> {
     /// A session of its own; it waits for `ready`.
     Fresh(Box<Negotiated>),
-    /// To go on with the session at `seat`, of which it has all frames up to `last_seq`. It waits
+    /// To go on with the session at `found`, of which it has all frames up to `last_seq`. It waits
     /// for `continue`.
-    Resume { seat: S, last_seq: Option<u64> },
+    Resume { found: S, last_seq: Option<u64> },
 }
 
 /// How a master holds sessions.
@@ -42,33 +42,33 @@ pub(crate) struct SessionConfig<'a> {
     /// Why no client may register any more.
     pub(crate) shut: &'a (dyn Fn() -> Option<Reason> + Sync),
     /// Decides who may come in; `None` lets in everyone.
-    pub(crate) gate: Option<&'a dyn Gate>,
+    pub(crate) authenticator: Option<&'a dyn DynAuthenticator>,
     /// What the client comes over.
     pub(crate) connection: &'a Connection,
 }
 
 /// The sessions that a master holds, as the handshake sees them.
-pub(crate) trait Held: Send + Sync {
+pub(crate) trait HeldSessions: Send + Sync {
     /// A session that can be gone on with.
-    type Seat: Send;
+    type Session: Send;
 
     /// The session that `token` proves, its client, and what that was admitted with.
-    fn find(&self, token: &Secret) -> Option<(Self::Seat, Peer, Claims)>;
+    fn find(&self, token: &Secret) -> Option<(Self::Session, Peer, Claims)>;
 
     /// Ends a session whose client may not come back.
-    fn deny(&self, seat: Self::Seat, why: &str);
+    fn deny(&self, found: Self::Session, why: &str);
 }
 
 /// The master's script. `held` are the sessions. On an error the peer has been told.
-pub(crate) async fn server<H: Held>(
+pub(crate) async fn server<H: HeldSessions>(
     transport: &mut impl Transport,
     config: &HandshakeConfig,
     session: &SessionConfig<'_>,
     held: &H,
-) -> Result<Arrival<H::Seat>, HandshakeError> {
+) -> Result<Arrival<H::Session>, HandshakeError> {
     let mut script = Script::new(transport, config, session.dialect);
     match script.serve(session, held).await {
-        Ok(Served::Resume(seat, last_seq)) => Ok(Arrival::Resume { seat, last_seq }),
+        Ok(Served::Resume(found, last_seq)) => Ok(Arrival::Resume { found, last_seq }),
         Ok(Served::Ready(welcome)) => Ok(Arrival::Fresh(script.welcome(*welcome))),
         Err(error) => Err(script.refuse(error, Role::Master).await),
     }
@@ -115,11 +115,11 @@ struct Welcome {
 }
 
 impl<T: Transport> Script<'_, T> {
-    async fn serve<H: Held>(
+    async fn serve<H: HeldSessions>(
         &mut self,
         session: &SessionConfig<'_>,
         held: &H,
-    ) -> Result<Served<H::Seat>, HandshakeError> {
+    ) -> Result<Served<H::Session>, HandshakeError> {
         let version = self.config.versions.ours().to_string();
         let plugins = session.dialect.plugins.then_some(Empty {});
         self.say(Hello::TYPE, &Hello { version, plugins }).await?;
@@ -128,11 +128,11 @@ impl<T: Transport> Script<'_, T> {
         let welcome =
             if session.dialect.resumes() && read(&text, REGISTRATION)?.kind == Resume::TYPE {
                 let resume: Resume = data(&read(&text, REGISTRATION)?, Resume::TYPE)?;
-                if let Some((seat, peer, claims)) = held.find(&resume.session_token) {
+                if let Some((found, peer, claims)) = held.find(&resume.session_token) {
                     match self.admit_again(session, peer, claims).await {
-                        Ok(()) => return Ok(Served::Resume(seat, resume.last_seq)),
+                        Ok(()) => return Ok(Served::Resume(found, resume.last_seq)),
                         Err(HandshakeError::Authentication(reason)) => {
-                            held.deny(seat, reason.as_str());
+                            held.deny(found, reason.as_str());
                             return Err(HandshakeError::Authentication(reason));
                         }
                         Err(error) => return Err(error),
@@ -179,11 +179,11 @@ impl<T: Transport> Script<'_, T> {
         short(REGISTRATION, "version", &version)?;
         let (theirs, negotiated) = self.negotiate(&version)?;
         let peer = Peer { role, id, name, agent, version: theirs };
-        let admission = match session.gate {
-            Some(gate) => {
+        let admission = match session.authenticator {
+            Some(authenticator) => {
                 let connection = session.connection.clone();
                 let registration = Registration { peer: peer.clone(), token, connection };
-                self.ask(gate.register(registration)).await?
+                self.ask(authenticator.register(registration)).await?
             }
             None => Admitted::default(),
         };
@@ -204,9 +204,9 @@ impl<T: Transport> Script<'_, T> {
         peer: Peer,
         claims: Claims,
     ) -> Result<(), HandshakeError> {
-        let Some(gate) = session.gate else { return Ok(()) };
+        let Some(authenticator) = session.authenticator else { return Ok(()) };
         let connection = session.connection.clone();
-        self.ask(gate.resume(Resumption { peer, claims, connection })).await.map(drop)
+        self.ask(authenticator.resume(Resumption { peer, claims, connection })).await.map(drop)
     }
 
     /// Waits for the authenticator, which is the application's own code: one that panics or does not

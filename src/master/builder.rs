@@ -13,7 +13,7 @@ use crate::error::ConfigError;
 use crate::link::{Config, Router, Routes};
 use crate::secret::Secret;
 use crate::transport::websocket::Admission;
-use crate::trust::{Authenticator, Closure, Gate, Registration, SharedToken, Verdict};
+use crate::trust::{Authenticator, Closure, DynAuthenticator, Registration, SharedToken, Verdict};
 use crate::version::Versions;
 use crate::wire::Dialect;
 
@@ -24,7 +24,7 @@ pub struct MasterBuilder {
     config: Config,
     versions: Versions,
     token: Option<Secret>,
-    gate: Option<Arc<dyn Gate>>,
+    authenticator: Option<Arc<dyn DynAuthenticator>>,
     dialect: Dialect,
     admission: Result<Admission, ConfigError>,
     on_change: Option<OnChange>,
@@ -37,7 +37,7 @@ impl MasterBuilder {
             config: Config::default(),
             versions: Versions::default(),
             token: None,
-            gate: None,
+            authenticator: None,
             dialect: Dialect::PLAIN,
             admission: Ok(Admission::default()),
             on_change: None,
@@ -136,7 +136,7 @@ impl MasterBuilder {
     /// Asks `authenticator` before a client is let in, and before it goes on with its session over
     /// another socket; after [`token`](Self::token) where that is set too.
     pub fn authenticator(mut self, authenticator: impl Authenticator) -> Self {
-        self.gate = Some(Arc::new(authenticator));
+        self.authenticator = Some(Arc::new(authenticator));
         self
     }
 
@@ -163,9 +163,9 @@ impl MasterBuilder {
             routes: self.routes.unwrap_or_else(|| Ok(Arc::default()))?,
             config: self.config,
             versions: self.versions,
-            gate: match self.token {
-                Some(token) => Some(Arc::new(SharedToken { token, next: self.gate })),
-                None => self.gate,
+            authenticator: match self.token {
+                Some(token) => Some(Arc::new(SharedToken { token, next: self.authenticator })),
+                None => self.authenticator,
             },
             dialect: self.dialect,
             admission: self.admission?,

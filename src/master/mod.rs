@@ -26,13 +26,13 @@ use sessions::{Found, Sessions};
 
 use crate::close::{CloseCode, Closed, Reason};
 use crate::error::HandshakeError;
-use crate::handshake::{self, Arrival, HandshakeConfig, Held, Negotiated, SessionConfig};
+use crate::handshake::{self, Arrival, HandshakeConfig, HeldSessions, Negotiated, SessionConfig};
 use crate::link::{Config, Link, Resumption, Routes, Unrecoverable};
 use crate::message::{Peer, Role};
 use crate::secret::Secret;
 use crate::transport::Transport;
 use crate::transport::websocket::{Admission, IoStream, WebSocket};
-use crate::trust::{Claims, Connection, Gate};
+use crate::trust::{Claims, Connection, DynAuthenticator};
 use crate::version::Versions;
 use crate::wire::Dialect;
 
@@ -58,14 +58,14 @@ struct Inner {
     routes: Arc<Routes>,
     config: Config,
     versions: Versions,
-    gate: Option<Arc<dyn Gate>>,
+    authenticator: Option<Arc<dyn DynAuthenticator>>,
     admission: Admission,
     /// What is spoken where neither path nor header ask for another.
     dialect: Dialect,
     registry: Mutex<Registry>,
     sessions: Mutex<Sessions>,
     refused: RefusedConnections,
-    /// Held while a change is made and told, so that changes are told in their order.
+    /// HeldSessions while a change is made and told, so that changes are told in their order.
     announcing: Mutex<()>,
     on_change: Option<OnChange>,
     /// Made for the first that follows it.
@@ -154,7 +154,7 @@ impl Master {
         connection: Connection,
         deadline: Instant,
     ) -> Result<Link, HandshakeError> {
-        let Inner { config, versions, gate, stop, .. } = &*self.inner;
+        let Inner { config, versions, authenticator, stop, .. } = &*self.inner;
         let handshake_config = HandshakeConfig {
             versions: versions.clone(),
             deadline,
@@ -169,14 +169,14 @@ impl Master {
             heartbeat_interval: config.heartbeat_interval,
             token: sessions::fresh_token,
             shut: &|| self.registry(|registry| registry.shut()),
-            gate: gate.as_deref(),
+            authenticator: authenticator.as_deref(),
             connection: &connection,
         };
         let arrival = handshake::server(&mut transport, &handshake_config, &session, self);
         match arrival.await? {
             Arrival::Fresh(negotiated) => Ok(self.start(transport, *negotiated)),
-            Arrival::Resume { seat, last_seq } => {
-                let mut transport = match self.hand_over(transport, seat, last_seq).await {
+            Arrival::Resume { found, last_seq } => {
+                let mut transport = match self.hand_over(transport, found, last_seq).await {
                     Ok(link) => return Ok(link),
                     Err(transport) => transport,
                 };
@@ -389,8 +389,8 @@ async fn expire(link: Link, until: SystemTime) {
     }
 }
 
-impl Held for Master {
-    type Seat = Found;
+impl HeldSessions for Master {
+    type Session = Found;
 
     fn find(&self, token: &Secret) -> Option<(Found, Peer, Claims)> {
         let found = self.sessions(|sessions| sessions.find(token))?;

@@ -132,12 +132,12 @@ impl fmt::Debug for Claims {
 }
 
 /// An [`Authenticator`] without its type.
-pub(crate) trait Gate: Send + Sync {
+pub(crate) trait DynAuthenticator: Send + Sync {
     fn register(&self, registration: Registration) -> BoxFuture<'_, Verdict>;
     fn resume(&self, resumption: Resumption) -> BoxFuture<'_, Verdict>;
 }
 
-impl<A: Authenticator> Gate for A {
+impl<A: Authenticator> DynAuthenticator for A {
     fn register(&self, registration: Registration) -> BoxFuture<'_, Verdict> {
         // Called when it is polled: a panic is caught there.
         async move { Authenticator::register(self, registration).await }.boxed()
@@ -164,7 +164,7 @@ where
 /// The shared token first, then whatever else decides.
 pub(crate) struct SharedToken {
     pub(crate) token: Secret,
-    pub(crate) next: Option<Arc<dyn Gate>>,
+    pub(crate) next: Option<Arc<dyn DynAuthenticator>>,
 }
 
 impl Authenticator for SharedToken {

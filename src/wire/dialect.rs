@@ -8,7 +8,7 @@ pub struct Dialect {
     pub name: &'static str,
     /// What the `seq` of a handshake frame is.
     pub(crate) handshake_seq: HandshakeSeq,
-    /// Whether `hello` and `register_slave` carry `plugins`, and `ready` the session's terms.
+    /// Whether `hello` and `register_slave` carry `plugins`, and `ready` the session's times.
     pub(crate) plugins: bool,
     /// What becomes of a link whose socket is lost.
     pub(crate) lost_socket: LostSocket,

@@ -16,8 +16,8 @@ use tracing_subscriber::filter::LevelFilter;
 use crate::clusterio;
 use crate::queue::notify::{Notifier, NotifyUrl};
 use crate::queue::{self, Dispatcher};
+use crate::settings::authenticator::{Guard, OwnAuthenticator};
 use crate::settings::file::FileArguments;
-use crate::settings::gate::{Gate, Guard};
 use crate::settings::setup::{self, Interrupt};
 use crate::settings::{self, Failure, listen, private_process};
 
@@ -35,7 +35,7 @@ pub(crate) struct Arguments {
     #[arg(value_parser = listen::host_and_port)]
     listen: String,
     #[command(flatten)]
-    gate: Gate,
+    authenticator: OwnAuthenticator,
     /// What to speak at /api/socket with those that do not ask for this library's sessions:
     /// `session` for Clusterio 2.0.0-alpha.0 to alpha.13, `plain` for the protocol document.
     /// /plain/api/socket and /session/api/socket are always there too.
@@ -138,7 +138,7 @@ fn master(arguments: Arguments) -> Result<(Master, Guard), Failure> {
         .config(config)
         .router(clusterio::handlers(queue::router(&dispatcher)))
         .on_change(move |change| told.on_change(change));
-    let (master, guard) = arguments.gate.guard(master)?;
+    let (master, guard) = arguments.authenticator.guard(master)?;
     Ok((master.build().map_err(Failure::failed)?, guard))
 }
 

@@ -1,10 +1,10 @@
 //! What all programs have in common: flags and the file under them, tokens, the log, the end.
 
+pub(crate) mod authenticator;
 pub(crate) mod client;
 pub(crate) mod connect;
 mod exit;
 pub(crate) mod file;
-pub(crate) mod gate;
 pub(crate) mod listen;
 mod log;
 mod own_token;

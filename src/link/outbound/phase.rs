@@ -28,7 +28,7 @@ pub(super) enum Phase {
 #[derive(Debug)]
 pub(super) enum CloseFrame {
     /// A close was asked for; what may be sent until the link's task begins to close.
-    Asked(Admits),
+    Asked(Sendable),
     /// The close frame goes out behind everything that is queued.
     Due(CloseCode, Reason),
     /// The close frame is sent, and nothing follows it.
@@ -37,7 +37,7 @@ pub(super) enum CloseFrame {
 
 /// What may still be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Admits {
+pub(super) enum Sendable {
     Everything,
     /// Answers, and what handlers of the peer's requests send for them.
     WhatIsNeeded,
@@ -62,20 +62,20 @@ impl Phase {
     pub(super) fn admits(&self, class: SendClass) -> bool {
         let admits = self.admitted();
         match class {
-            SendClass::Message { needed: true } => admits <= Admits::WhatIsNeeded,
-            SendClass::Message { needed: false } => admits == Admits::Everything,
+            SendClass::Message { needed: true } => admits <= Sendable::WhatIsNeeded,
+            SendClass::Message { needed: false } => admits == Sendable::Everything,
             // Both sides may prepare at once: one that is ready may still ask the other.
-            SendClass::Answer | SendClass::Prepare => admits <= Admits::Answers,
+            SendClass::Answer | SendClass::Prepare => admits <= Sendable::Answers,
         }
     }
 
-    fn admitted(&self) -> Admits {
+    fn admitted(&self) -> Sendable {
         match self {
-            Self::Open => Admits::Everything,
-            Self::Draining { ready: false, .. } => Admits::WhatIsNeeded,
-            Self::Draining { ready: true, .. } => Admits::Answers,
+            Self::Open => Sendable::Everything,
+            Self::Draining { ready: false, .. } => Sendable::WhatIsNeeded,
+            Self::Draining { ready: true, .. } => Sendable::Answers,
             Self::Closing(_, CloseFrame::Asked(admits)) => *admits,
-            Self::Closing(..) | Self::Ended(_) => Admits::Nothing,
+            Self::Closing(..) | Self::Ended(_) => Sendable::Nothing,
         }
     }
 
@@ -90,7 +90,7 @@ impl Phase {
             }
             // The task has not begun to close, so the graceful end still restricts what is sent.
             Self::Closing(_, CloseFrame::Asked(admits)) => {
-                let most = if ready { Admits::Answers } else { Admits::WhatIsNeeded };
+                let most = if ready { Sendable::Answers } else { Sendable::WhatIsNeeded };
                 *admits = (*admits).max(most);
             }
             Self::Closing(..) | Self::Ended(_) => {}

@@ -42,7 +42,7 @@ const HEADER_VALUE: HeaderValue = HeaderValue::from_static("1");
 const MAX_HEAD: usize = 16 * 1024;
 
 /// How long a refused client has to hang up by itself.
-const GOODBYE: Duration = Duration::from_secs(1);
+const HANG_UP: Duration = Duration::from_secs(1);
 
 /// Why a server made no WebSocket of a client's request.
 #[derive(Debug, Error)]
@@ -82,7 +82,7 @@ pub(crate) async fn accept<S: IoStream>(
             // Closing a socket with unread bytes resets it, and the client would lose the answer.
             let mut waste = [0; 1024];
             let hang_up = async { while stream.read(&mut waste).await.is_ok_and(|n| n > 0) {} };
-            let _ = tokio::time::timeout(GOODBYE, hang_up).await;
+            let _ = tokio::time::timeout(HANG_UP, hang_up).await;
             Err(refusal.error)
         }
     }

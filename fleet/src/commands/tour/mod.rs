@@ -5,7 +5,7 @@
 //! exit code is 0 only when all of it came out as it should.
 
 mod cable;
-mod stage;
+mod scene;
 mod story;
 
 use std::process::ExitCode;
@@ -17,7 +17,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::settings::setup::{self, Interrupt};
 use crate::settings::{self, Failure};
-use stage::Stage;
+use scene::Scene;
 use story::Story;
 
 /// Plays a story in about eleven seconds, with everybody in it.
@@ -44,13 +44,13 @@ pub(crate) fn main() -> ExitCode {
 async fn run() -> Result<(), Failure> {
     let mut interrupt = Interrupt::install().map_err(Failure::failed)?;
     println!("One master, two slaves, one control, and a cable to cut: about eleven seconds.");
-    let mut stage = Stage::set().await?;
+    let mut scene = Scene::set().await?;
     let outcome = tokio::select! {
-        outcome = timeout(LIMIT, Story::new().play(&mut stage)) => outcome
+        outcome = timeout(LIMIT, Story::new().play(&mut scene)) => outcome
             .unwrap_or_else(|_| Err(Failure::failed(format_args!("not over after {LIMIT:?}")))),
         reason = interrupt.wait() => Err(Failure::failed(reason)),
     };
-    stage.strike("The tour is over").await;
+    scene.strike("The tour is over").await;
     outcome?;
     println!("Everything above was observed on the links as it happened.");
     Ok(())

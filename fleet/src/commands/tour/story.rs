@@ -9,7 +9,7 @@ use seqlink::catalog::game_node::{
 use seqlink::{ClosedBy, Link, Request};
 use tokio::time::{Instant, sleep};
 
-use super::stage::{Seen, Stage};
+use super::scene::{Scene, Seen};
 use crate::settings::Failure;
 
 /// The players, in the order in which they join; the first has id 1.
@@ -69,9 +69,9 @@ impl Story {
     }
 
     /// Lets everybody play; an error says what did not come out as it should.
-    pub(crate) async fn play(mut self, stage: &mut Stage) -> Result<(), Failure> {
-        self.say(format_args!("the master listens on {}", stage.address()));
-        let control = stage.control().await?;
+    pub(crate) async fn play(mut self, scene: &mut Scene) -> Result<(), Failure> {
+        self.say(format_args!("the master listens on {}", scene.address()));
+        let control = scene.control().await?;
         idle(&control).await?;
         self.say("node 1 and node 2 are registered and idle; node 2 is behind the cable");
         self.join(&control).await?;
@@ -81,8 +81,8 @@ impl Story {
                 _ => None,
             };
             tokio::select! {
-                seen = stage.next() => self.see(seen?, stage)?,
-                () = until(cut_at) => self.cut(stage),
+                seen = scene.next() => self.see(seen?, scene)?,
+                () = until(cut_at) => self.cut(scene),
             }
         }
         check(self.cut == Cut::Mended, "nobody's game was cut off and played again")?;
@@ -105,15 +105,15 @@ impl Story {
         Ok(())
     }
 
-    fn cut(&mut self, stage: &Stage) {
+    fn cut(&mut self, scene: &Scene) {
         match self.cut {
             Cut::Planned(player, _) => {
-                stage.cut_cable();
+                scene.cut_cable();
                 self.say(format_args!("the cable is cut while {} plays", name(player)));
                 self.cut = Cut::Done(player);
             }
             Cut::Resumed(player, _) => {
-                stage.pull_cable();
+                scene.pull_cable();
                 self.say("the plug of the cable is pulled");
                 self.cut = Cut::Pulled(player);
             }
@@ -121,7 +121,7 @@ impl Story {
         }
     }
 
-    fn see(&mut self, seen: Seen, stage: &Stage) -> Result<(), Failure> {
+    fn see(&mut self, seen: Seen, scene: &Scene) -> Result<(), Failure> {
         match (seen, self.cut) {
             (Seen::Update(update), _) => return self.update(&update),
             (Seen::Resumed(CABLED, again), Cut::Done(player)) => {
@@ -135,7 +135,7 @@ impl Story {
             (Seen::Left(CABLED, closed), Cut::Pulled(player)) => {
                 check(closed.by == ClosedBy::Lost, "the link was closed instead of lost")?;
                 self.say(format_args!("the master has given node 2 up: {}", closed.reason));
-                stage.plug_cable();
+                scene.plug_cable();
                 self.say("the plug is put in again");
                 self.cut = Cut::Noticed(player);
             }

@@ -16,7 +16,7 @@ use super::token::TokenArguments;
 
 /// Says how a master is guarded.
 #[derive(Debug, Args)]
-pub(crate) struct Gate {
+pub(crate) struct OwnAuthenticator {
     #[command(flatten)]
     token: TokenArguments,
     /// Ask for Clusterio's tokens instead, which are signed with this secret: the file holds what
@@ -49,7 +49,7 @@ pub(crate) enum Guard {
     Own(OwnToken, watch::Sender<Option<PathBuf>>),
 }
 
-impl Gate {
+impl OwnAuthenticator {
     /// Sets `master` up to ask for what the arguments say. What they say goes before
     /// `SEQLINK_TOKEN`.
     pub(crate) fn guard(self, master: MasterBuilder) -> Result<(MasterBuilder, Guard), Failure> {

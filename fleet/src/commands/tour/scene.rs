@@ -43,7 +43,7 @@ pub(crate) enum Seen {
 
 /// Everybody who takes part.
 #[derive(Debug)]
-pub(crate) struct Stage {
+pub(crate) struct Scene {
     master: Master,
     address: String,
     /// To node 2.
@@ -53,7 +53,7 @@ pub(crate) struct Stage {
     seen: UnboundedReceiver<Seen>,
 }
 
-impl Stage {
+impl Scene {
     /// Starts everybody; the nodes may not be registered yet.
     pub(crate) async fn set() -> Result<Self, Failure> {
         let (sender, seen) = unbounded_channel();
