@@ -223,6 +223,15 @@ pub enum HandshakeError {
     /// Whether the client may come in cannot be decided now, and it was told to come back.
     #[error("{0}")]
     Unavailable(Reason),
+    /// The master has as many as it takes of what this client is, and told it to come back. See
+    /// [`Limits`](crate::trust::Limits).
+    #[error("`{limit}` of the master's limits is reached: {most}")]
+    Limit {
+        /// The limit's name.
+        limit: &'static str,
+        /// How many there may be.
+        most: usize,
+    },
     /// The peer closed before `ready` and said why.
     #[error("the peer closed before `ready`: {0}")]
     Closed(Closed),

@@ -1,4 +1,4 @@
-//! One WebSocket between a master and its slaves: typed requests and events in both directions,
+//! One WebSocket between a master and its slaves and controls: typed requests and events in both directions,
 //! negotiated protocol versions, a reason for every close, and clients that come back.
 //!
 //! `seqlink` speaks Clusterio's link protocol (`docs/protocol.md` has the whole wire): the master
@@ -49,13 +49,13 @@
 //!
 //! # What it promises
 //!
-//! Within a session every message reaches its handler exactly once and in the order sent, across
-//! any number of sockets. Every request ends exactly once: with a response, the peer's error, a
+//! Within a session every message arrives exactly once and in the order sent, across any number of
+//! sockets; one that its handler cannot take is answered, counted or ends the link. Every request ends exactly once: with a response, the peer's error, a
 //! timeout, or the end of the link, which says whether the request was *not delivered* or whether
 //! that is *unknown*. Nothing is sent again behind the caller's back once the session is lost. The
 //! memory of a link is bounded by its [`Config`].
 //!
-//! Clients ask for a session by themselves ([`ClientBuilder::sessions`]). With a peer that has none
+//! Clients ask for a session by default ([`ClientBuilder::sessions`]). With a peer that has none
 //! a link ends with its socket, and every message reaches its handler at most once. A
 //! [graceful end](Link::disconnect) lets both sides finish what they have begun. When a link is
 //! [closed](Link::close) without that, what it had queued goes out in front of the reason, as far as
@@ -72,6 +72,7 @@
 //! | [`master`], [`client`] | the two ends |
 //! | [`transport`] | WebSocket and memory; [`transport::memory`] is for your tests |
 //! | [`error`], [`close`] | why something failed, and why a link ended |
+//! | [`secret`] | strings that never show |
 //! | [`printable`] | what a peer said, made fit for a log or a terminal |
 //! | `tokens` | Clusterio's own tokens, checked and issued (feature `clusterio-tokens`) |
 //! | [`trust`] | who may connect |

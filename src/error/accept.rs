@@ -37,6 +37,15 @@ pub enum AcceptError {
         /// The time limit.
         after: Duration,
     },
+    /// The master has as many as it takes of what this is one of; nothing was said to the client. See
+    /// [`Limits`](crate::trust::Limits).
+    #[error("`{limit}` of the master's limits is reached: {most}")]
+    Limit {
+        /// The limit's name.
+        limit: &'static str,
+        /// How many there may be.
+        most: usize,
+    },
     /// This master has shut down.
     #[error("the master shuts down")]
     Shutdown,

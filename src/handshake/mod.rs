@@ -235,6 +235,7 @@ fn close_frame(error: &HandshakeError, us: Role) -> Option<(CloseCode, Reason)> 
         }
         HandshakeError::Version(error) => (CloseCode::PROTOCOL, version_reason(error, us)?),
         HandshakeError::Authentication(reason) => (CloseCode::AUTHENTICATION, reason.clone()),
+        HandshakeError::Limit { limit, most } => (CloseCode::TRY_AGAIN, full(limit, *most)),
         HandshakeError::Unavailable(reason) => (CloseCode::TRY_AGAIN, reason.clone()),
         HandshakeError::Shutdown(reason) => (CloseCode::GOING_AWAY, reason.clone()),
         HandshakeError::Encode { kind, error } => {
@@ -243,6 +244,11 @@ fn close_frame(error: &HandshakeError, us: Role) -> Option<(CloseCode, Reason)> 
         HandshakeError::Closed(closed) => (CloseCode::NORMAL, closed.reason.clone()),
         HandshakeError::Transport(_) => return None,
     })
+}
+
+/// Why there is no room for a client.
+pub(crate) fn full(limit: &str, most: usize) -> Reason {
+    format!("The master is full: `{limit}` is {most}").into()
 }
 
 fn version_reason(error: &VersionError, us: Role) -> Option<Reason> {

@@ -41,6 +41,8 @@ pub(crate) struct SessionConfig<'a> {
     pub(crate) token: fn() -> Secret,
     /// Why no client may register any more.
     pub(crate) shut: &'a (dyn Fn() -> Option<Reason> + Sync),
+    /// Which limit leaves no room for a client.
+    pub(crate) full: &'a (dyn Fn(&Peer) -> Option<(&'static str, usize)> + Sync),
     /// Decides who may come in; `None` lets in everyone.
     pub(crate) authenticator: Option<&'a dyn DynAuthenticator>,
     /// What the client comes over.
@@ -187,6 +189,9 @@ impl<T: Transport> Script<'_, T> {
             }
             None => Admitted::default(),
         };
+        if let Some((limit, most)) = (session.full)(&peer) {
+            return Err(HandshakeError::Limit { limit, most });
+        }
         let resume_info = session.dialect.resumes().then(|| session.resume_info());
         let ready = self.frame(Ready::TYPE, &ready(resume_info.as_ref(), &peer))?;
         Ok(Welcome { ready, peer, version: negotiated, resume_info, admission })

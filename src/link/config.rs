@@ -29,7 +29,7 @@ pub struct Config {
     pub close_timeout: Duration,
     /// Longest frame in bytes, either way: 1 MiB. At most `outbox` and `inbox`.
     pub max_frame: usize,
-    /// Most bytes that wait to be written: 1 MiB. Senders wait for room.
+    /// Most bytes that wait to be written or, in a session, to be acknowledged: 1 MiB. Senders wait for room.
     pub outbox: usize,
     /// Most bytes of received requests and events whose handlers have not finished: 4 MiB. Above
     /// it a request is answered `busy`, and an event ends the link. Each counts as its length and

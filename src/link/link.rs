@@ -136,7 +136,8 @@ impl Link {
     ///
     /// An event without room in a link's outbox waits in front of it, behind everything else that
     /// waits there and in as many bytes again as [`Config::outbox`](super::Config); a link for
-    /// which more than that waits is closed with a reason. A link that has ended is skipped: as
+    /// which more than that waits is closed with a reason. A link that is closing, that prepares to disconnect or has ended is skipped, and
+    /// what still waits for room when a link begins to close is dropped: as
     /// with [`event`](Self::event), success does not tell what arrived.
     ///
     /// # Errors
@@ -184,7 +185,9 @@ impl Link {
     /// From here on new requests and events of this side are refused, as not delivered, except
     /// those that handlers make while the peer waits for their answer. A peer that speaks sessions
     /// is asked with `prepare_disconnect_request` to do the same; it answers when none of its
-    /// requests waits any more. What both sides had queued until then has been received.
+    /// requests waits any more. What both sides had queued until then has been received; events of a
+    /// [`broadcast`](Self::broadcast) are new ones in this sense, wherever it is called. Where the outbox
+    /// is full, the question waits for room first, and what is sent until then still goes out.
     ///
     /// All this takes at most [`Config::disconnect_timeout`](super::Config); then the link is
     /// closed as by [`close`](Self::close), which takes at most

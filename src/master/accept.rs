@@ -49,6 +49,13 @@ impl Master {
         loop {
             match listener.accept().await {
                 Ok((stream, from)) => {
+                    let permit = match self.inner.connections.enter(from.ip()) {
+                        Ok(permit) => permit,
+                        Err(error) => {
+                            self.inner.refused.add(Some(from), &error);
+                            continue;
+                        }
+                    };
                     let (master, admission) = (self.clone(), Arc::clone(&admission));
                     self.inner.doors.spawn(async move {
                         let opened = match stream.set_nodelay(true) {
@@ -58,6 +65,7 @@ impl Master {
                         if let Err(error) = opened {
                             master.inner.refused.add(Some(from), &error);
                         }
+                        drop(permit);
                     });
                 }
                 Err(error) => {

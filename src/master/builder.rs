@@ -6,6 +6,8 @@ use semver::{Version, VersionReq};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::connections::Connections;
+use super::detached::Detached;
 use super::refused::RefusedConnections;
 use super::registry::Registry;
 use super::{Inner, Master, MembershipEvent, OnChange};
@@ -13,7 +15,9 @@ use crate::error::ConfigError;
 use crate::link::{Config, Router, Routes};
 use crate::secret::Secret;
 use crate::transport::websocket::Admission;
-use crate::trust::{Authenticator, Closure, DynAuthenticator, Registration, SharedToken, Verdict};
+use crate::trust::{
+    Authenticator, Closure, DynAuthenticator, Limits, Registration, SharedToken, Verdict,
+};
 use crate::version::Versions;
 use crate::wire::Dialect;
 
@@ -22,6 +26,7 @@ use crate::wire::Dialect;
 pub struct MasterBuilder {
     routes: Option<Result<Arc<Routes>, ConfigError>>,
     config: Config,
+    limits: Limits,
     versions: Versions,
     token: Option<Secret>,
     authenticator: Option<Arc<dyn DynAuthenticator>>,
@@ -35,6 +40,7 @@ impl MasterBuilder {
         Self {
             routes: None,
             config: Config::default(),
+            limits: Limits::default(),
             versions: Versions::default(),
             token: None,
             authenticator: None,
@@ -57,6 +63,12 @@ impl MasterBuilder {
     /// Times and limits of every link.
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
+        self
+    }
+
+    /// How much the master takes on, over all its links.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
         self
     }
 
@@ -171,6 +183,9 @@ impl MasterBuilder {
             admission: self.admission?,
             sessions: Mutex::default(),
             refused: RefusedConnections::default(),
+            connections: Connections::new(&self.limits),
+            detached: Detached::new(self.limits.detached_sessions),
+            limits: self.limits,
             registry: Mutex::new(Registry::default()),
             announcing: Mutex::new(()),
             on_change: self.on_change,

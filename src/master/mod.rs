@@ -2,6 +2,8 @@
 
 mod accept;
 mod builder;
+mod connections;
+mod detached;
 mod refused;
 mod registry;
 mod sessions;
@@ -20,6 +22,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use builder::MasterBuilder;
+use connections::Connections;
+use detached::Detached;
 use refused::RefusedConnections;
 use registry::{Membership, Registry};
 use sessions::{Found, Sessions};
@@ -32,7 +36,7 @@ use crate::message::{Peer, Role};
 use crate::secret::Secret;
 use crate::transport::Transport;
 use crate::transport::websocket::{Admission, IoStream, WebSocket};
-use crate::trust::{Claims, Connection, DynAuthenticator};
+use crate::trust::{Claims, Connection, DynAuthenticator, Limits};
 use crate::version::Versions;
 use crate::wire::Dialect;
 
@@ -65,6 +69,9 @@ struct Inner {
     registry: Mutex<Registry>,
     sessions: Mutex<Sessions>,
     refused: RefusedConnections,
+    limits: Limits,
+    connections: Arc<Connections>,
+    detached: Arc<Detached>,
     /// HeldSessions while a change is made and told, so that changes are told in their order.
     announcing: Mutex<()>,
     on_change: Option<OnChange>,
@@ -169,6 +176,7 @@ impl Master {
             heartbeat_interval: config.heartbeat_interval,
             token: sessions::fresh_token,
             shut: &|| self.registry(|registry| registry.shut()),
+            full: &|peer| self.registry(|registry| registry.full(peer, &self.inner.limits)),
             authenticator: authenticator.as_deref(),
             connection: &connection,
         };
@@ -194,8 +202,9 @@ impl Master {
         let until = negotiated.admission.until;
         let (config, routes) = (inner.config.clone(), Arc::clone(&inner.routes));
         let (link, driver) = Link::start(transport, negotiated, Role::Master, config, routes);
-        let sockets =
-            resume_info.map(|resume_info| self.sessions(|s| s.open(&resume_info, link.clone())));
+        let sockets = resume_info.map(|resume_info| {
+            self.sessions(|s| s.open(&resume_info, link.clone(), &inner.detached))
+        });
         let member = self.join(&link);
         if let Some(until) = until {
             inner.links.spawn(expire(link.clone(), until));
@@ -233,13 +242,17 @@ impl Master {
 
     fn join(&self, link: &Link) -> Member {
         let _order = self.inner.announcing.lock().unwrap_or_else(PoisonError::into_inner);
-        let membership = self.registry(|registry| registry.join(link));
+        let membership = self.registry(|registry| registry.join(link, &self.inner.limits));
         match membership {
             Membership::New => {}
             Membership::Replaces(old) => {
                 old.close_with(CloseCode::POLICY, Reason::REPLACED);
                 let closed = Closed::local(CloseCode::POLICY, Reason::REPLACED);
                 self.announce(MembershipEvent::Left(old, closed));
+            }
+            Membership::Full(limit, most) => {
+                link.close_with(CloseCode::TRY_AGAIN, handshake::full(limit, most).as_str());
+                return Member { master: self.clone(), link: link.clone() };
             }
             Membership::ShutDown(reason) => {
                 link.close_with(CloseCode::GOING_AWAY, reason.as_str());

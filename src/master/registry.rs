@@ -2,7 +2,8 @@ use std::collections::BTreeMap;
 
 use crate::close::Reason;
 use crate::link::Link;
-use crate::message::Role;
+use crate::message::{Peer, Role};
+use crate::trust::Limits;
 
 /// The links that are registered with a master.
 #[derive(Debug, Default)]
@@ -29,12 +30,17 @@ pub(super) enum Membership {
     Replaces(Link),
     /// The master has shut down meanwhile.
     ShutDown(Reason),
+    /// Others have taken the last room meanwhile.
+    Full(&'static str, usize),
 }
 
 impl Registry {
-    pub(super) fn join(&mut self, link: &Link) -> Membership {
+    pub(super) fn join(&mut self, link: &Link, limits: &Limits) -> Membership {
         if let Some(reason) = self.shut() {
             return Membership::ShutDown(reason);
+        }
+        if let Some((limit, most)) = self.full(link.peer(), limits) {
+            return Membership::Full(limit, most);
         }
         match (link.peer().role, link.peer().id) {
             (Role::Slave, Some(id)) => match self.slaves.insert(id, link.clone()) {
@@ -44,6 +50,18 @@ impl Registry {
             _ => {
                 self.controls.push(link.clone());
                 Membership::New
+            }
+        }
+    }
+
+    /// Returns which limit leaves no room for `peer`.
+    pub(super) fn full(&self, peer: &Peer, limits: &Limits) -> Option<(&'static str, usize)> {
+        match peer.id {
+            // It takes its older link's place.
+            Some(id) if self.slaves.contains_key(&id) => None,
+            Some(_) => (self.slaves.len() >= limits.slaves).then_some(("slaves", limits.slaves)),
+            None => {
+                (self.controls.len() >= limits.controls).then_some(("controls", limits.controls))
             }
         }
     }

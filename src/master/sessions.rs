@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
+use super::detached::Detached;
 use crate::close::Closed;
 use crate::handshake::ResumeInfo;
 use crate::link::{CutSession, Link, Recover, Resumption};
@@ -134,14 +135,19 @@ impl Tokens {
 
 impl Sessions {
     /// Holds the session of `link` from now on.
-    pub(super) fn open(&mut self, resume_info: &ResumeInfo, link: Link) -> SocketQueue {
+    pub(super) fn open(
+        &mut self,
+        resume_info: &ResumeInfo,
+        link: Link,
+        detached: &Arc<Detached>,
+    ) -> SocketQueue {
         let slot = Arc::new(Slot::new());
         if let Some(number) = number(&resume_info.token) {
             let tokens = Tokens { shown: resume_info.token.clone(), given: VecDeque::new() };
             let sockets = Arc::clone(&slot);
             self.sessions.insert(number, HeldSession { tokens, link, sockets });
         }
-        SocketQueue { slot, timeout: resume_info.timeout }
+        SocketQueue { slot, timeout: resume_info.timeout, detached: Arc::clone(detached) }
     }
 
     /// The session that `token` proves, and where its next socket goes.
@@ -187,6 +193,7 @@ pub(crate) struct Found {
 pub(super) struct SocketQueue {
     slot: Arc<Slot>,
     timeout: Duration,
+    detached: Arc<Detached>,
 }
 
 impl Recover for SocketQueue {
@@ -195,9 +202,21 @@ impl Recover for SocketQueue {
     }
 
     async fn recover(&mut self, session: &CutSession) -> Result<Resumption, Closed> {
-        timeout(self.timeout, self.slot.take()).await.map_err(|_| {
-            Closed::lost(format!("Not resumed within {:?}: {}", self.timeout, session.cut.reason))
-        })
+        let mut place = self.detached.enter();
+        let resumed = timeout(self.timeout, self.slot.take());
+        tokio::select! {
+            biased;
+            resumed = resumed => resumed.map_err(|_| {
+                Closed::lost(format!("Not resumed within {:?}: {}", self.timeout, session.cut.reason))
+            }),
+            () = place.evicted() => {
+                let most = self.detached.most();
+                Err(Closed::lost(format!(
+                    "Not resumed before `detached_sessions` of {most} others were cut: {}",
+                    session.cut.reason
+                )))
+            }
+        }
     }
 }
 
@@ -260,7 +279,11 @@ mod tests {
     #[test]
     fn the_newest_socket_is_taken_and_none_after_the_end() {
         let slot = Arc::new(Slot::new());
-        let queue = SocketQueue { slot: Arc::clone(&slot), timeout: Duration::ZERO };
+        let queue = SocketQueue {
+            slot: Arc::clone(&slot),
+            timeout: Duration::ZERO,
+            detached: Detached::new(1),
+        };
         let taken = || slot.taken().and_then(|resumption| resumption.last_seq);
         let mut put = [1, 2, 3].map(|number| Some(Box::pin(slot.put(socket(number)))));
         let mut poll = |n: usize| put[n - 1].as_mut().unwrap().now_or_never();

@@ -1,6 +1,7 @@
 //! Who may connect: what an application is asked, and what it answers.
 
 mod connection;
+mod limits;
 
 use std::any::Any;
 use std::fmt;
@@ -12,6 +13,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
 pub use connection::{Connection, Headers};
+pub use limits::Limits;
 
 use crate::message::Peer;
 use crate::secret::Secret;

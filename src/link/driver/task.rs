@@ -1,4 +1,4 @@
-//! What the task of a link does, independent of its socket.
+//! One poll of a link's task: it handles, reads and writes.
 
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;

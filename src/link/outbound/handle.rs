@@ -136,12 +136,13 @@ impl Handle {
 
     async fn event_in_turn(&self, message: &EncodedMessage) -> Result<(), SendRefused> {
         let room = self.0.send_state.permits(BudgetKind::Room, message.bytes()).await?;
-        // From here on `send` gives it back.
+        // `send` has it now, and gives it back if it refuses the frame.
         room.spend();
         self.with(|state, wake| state.send(message, self.message_class(), wake).map(drop))
     }
 
-    /// Queues an event that is handed on, behind all that already wait for room. Does not wait.
+    /// Queues an event that is handed on or broadcast, behind all that already wait for room. Does not
+    /// wait: a link for which too much waits is closed, and one that is closing gets nothing.
     pub(in crate::link) fn hand_on(&self, message: &EncodedMessage) {
         let most = self.config().outbox;
         let full = self.with(|state, wake| {

@@ -71,10 +71,10 @@ impl Outlet {
     pub(in crate::link) fn expire(&self, now: Instant) {
         // The scan runs without the lock, because it visits every request. One that comes meanwhile
         // is either seen by it or adds its own time limit.
-        self.0.with(|state, _| state.deadlines.begin_look());
+        self.0.with(|state, _| state.deadlines.begin_scan());
         let next = self.0.0.pending.expire(now);
         let waiting = self.pending();
-        self.0.with(|state, _| state.deadlines.end_look(now, next, waiting));
+        self.0.with(|state, _| state.deadlines.end_scan(now, next, waiting));
     }
 
     /// Returns what to write next.
@@ -170,7 +170,7 @@ impl Outlet {
         self.0.0.send_state.set_looks(false);
     }
 
-    /// For the link's task only.
+    /// Registers the waker of the link's task.
     pub(in crate::link) fn register(&self, waker: &Waker) {
         self.0.0.send_state.register(waker);
     }

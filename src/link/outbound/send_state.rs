@@ -71,13 +71,13 @@ impl Deadlines {
     }
 
     /// Begins a scan.
-    pub(super) fn begin_look(&mut self) {
+    pub(super) fn begin_scan(&mut self) {
         // Cleared before the scan: a request that it misses sets this again.
         self.earliest = None;
     }
 
     /// Ends a scan of `waiting` requests, of which `next` is the earliest time limit.
-    pub(super) fn end_look(&mut self, now: Instant, next: Option<Instant>, waiting: usize) {
+    pub(super) fn end_scan(&mut self, now: Instant, next: Option<Instant>, waiting: usize) {
         // Not assigned: a request that came during the scan may end earlier.
         self.add(next);
         let rest = std::time::Duration::from_micros(waiting as u64);
@@ -94,7 +94,7 @@ pub(in crate::link) enum SendRefused {
     Full,
 }
 
-/// The class of a frame that is handed on from another link.
+/// The class of a frame that waits for no link: one that is handed on, or broadcast.
 pub(super) const HANDED_ON: SendClass = SendClass::Message { needed: false };
 
 /// Names one of the budgets.
@@ -215,14 +215,14 @@ impl SendState {
         class: SendClass,
         wake: &mut Wake,
     ) -> Result<u64, SendRefused> {
-        let sent = self.number(message, class, wake);
+        let sent = self.enqueue(message, class, wake);
         if sent.is_err() {
             self.give(BudgetKind::Room, message.bytes(), wake);
         }
         sent
     }
 
-    fn number(
+    fn enqueue(
         &mut self,
         message: &EncodedMessage,
         class: SendClass,
@@ -255,7 +255,7 @@ impl SendState {
                 Granted::Frame(frame) => {
                     // One that may not be sent any more leaves its room to the next. Not by `send`,
                     // which would call this function again.
-                    if self.number(&frame, HANDED_ON, wake).is_err() {
+                    if self.enqueue(&frame, HANDED_ON, wake).is_err() {
                         self.room.give(frame.bytes());
                     }
                 }
@@ -309,18 +309,18 @@ mod tests {
         assert!(!deadlines.add(None) && deadlines.next().is_none());
         assert!(deadlines.add(at(500)) && !deadlines.add(at(900)) && deadlines.add(at(300)));
         assert_eq!(deadlines.next(), at(300));
-        deadlines.begin_look();
+        deadlines.begin_scan();
         assert_eq!(deadlines.next(), None);
-        deadlines.end_look(start + Duration::from_millis(300), at(500), 2);
+        deadlines.end_scan(start + Duration::from_millis(300), at(500), 2);
         assert_eq!(deadlines.next(), at(500));
         // The scan has not seen a request that comes during it.
-        deadlines.begin_look();
+        deadlines.begin_scan();
         assert!(deadlines.add(at(600)));
-        deadlines.end_look(start + Duration::from_millis(500), at(900), 2);
+        deadlines.end_scan(start + Duration::from_millis(500), at(900), 2);
         assert_eq!(deadlines.next(), at(600));
         // Each of those that wait takes a microsecond.
-        deadlines.begin_look();
-        deadlines.end_look(start + Duration::from_millis(600), at(601), 5000);
+        deadlines.begin_scan();
+        deadlines.end_scan(start + Duration::from_millis(600), at(601), 5000);
         assert_eq!(deadlines.next(), at(605));
     }
 }

@@ -1,0 +1,72 @@
+/// How much a master takes on, over all its links. What one link may take is in
+/// [`Config`](crate::Config).
+///
+/// A socket takes a file descriptor: keep `connections`, `slaves` and `controls` together below what
+/// the process may have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Most sockets of listeners that are no links yet: 2,048. Further ones are closed at once.
+    pub connections: usize,
+    /// The same of one address, which for IPv6 is its first 64 bits: 512. Raise it where all clients
+    /// come through one proxy.
+    pub connections_per_address: usize,
+    /// Most slaves: 65,536. A further one is told to come back (close code 1013); one that takes the
+    /// place of its own older link is none.
+    pub slaves: usize,
+    /// Most controls: 16,384. Counted apart, so that controls cannot keep slaves out.
+    pub controls: usize,
+    /// Most sessions that are held without a socket: 16,384. For a further one the session that has
+    /// been without for the longest ends, as if its time were over.
+    pub detached_sessions: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 2_048,
+            connections_per_address: 512,
+            slaves: 65_536,
+            controls: 16_384,
+            detached_sessions: 16_384,
+        }
+    }
+}
+
+/// Setters, to be chained: `Limits::default().with_slaves(64)`.
+impl Limits {
+    /// Sets [`connections`](Self::connections).
+    #[must_use]
+    pub fn with_connections(mut self, most: usize) -> Self {
+        self.connections = most;
+        self
+    }
+
+    /// Sets [`connections_per_address`](Self::connections_per_address).
+    #[must_use]
+    pub fn with_connections_per_address(mut self, most: usize) -> Self {
+        self.connections_per_address = most;
+        self
+    }
+
+    /// Sets [`slaves`](Self::slaves).
+    #[must_use]
+    pub fn with_slaves(mut self, most: usize) -> Self {
+        self.slaves = most;
+        self
+    }
+
+    /// Sets [`controls`](Self::controls).
+    #[must_use]
+    pub fn with_controls(mut self, most: usize) -> Self {
+        self.controls = most;
+        self
+    }
+
+    /// Sets [`detached_sessions`](Self::detached_sessions).
+    #[must_use]
+    pub fn with_detached_sessions(mut self, most: usize) -> Self {
+        self.detached_sessions = most;
+        self
+    }
+}
