@@ -172,24 +172,29 @@ async fn a_resume_that_is_given_up_late_ends_no_session() {
     }
 }
 
-/// A request that was answered in the moment in which its socket was lost is not under way any more:
-/// a side that finishes begins nothing for it.
+/// A request that was answered in the moment in which its socket was lost, or later, is not under way
+/// any more: a side that finishes begins nothing for it.
 #[tokio::test(start_paused = true)]
 async fn nothing_is_under_way_when_its_answer_is_queued() {
-    let master = Master::builder().dialect(Dialect::SESSION).router(router()).build().unwrap();
-    let (mut peer, _) = registered(&master).await;
-    peer.say(r#"{"seq":1,"type":"echo_request","data":{"text":"a"}}"#).await;
-    drop(peer);
-    sleep(Duration::from_millis(1)).await;
-    let link = master.controls().remove(0);
-    assert!(matches!(link.states().now(), LinkState::Resuming { .. }));
-    let _ending = tokio::spawn({
-        let link = link.clone();
-        async move { link.disconnect("done").await }
-    });
-    sleep(Duration::from_millis(1)).await;
-    let refused = link.event(&Tick { n: 0 }).await;
-    assert!(matches!(refused, Err(EventError::Closed(_))), "{refused:?}");
+    for request in [
+        r#"{"seq":1,"type":"echo_request","data":{"text":"a"}}"#,
+        r#"{"seq":1,"type":"sleep_request","data":{"ms":5}}"#,
+    ] {
+        let master = Master::builder().dialect(Dialect::SESSION).router(router()).build().unwrap();
+        let (mut peer, _) = registered(&master).await;
+        peer.say(request).await;
+        drop(peer);
+        sleep(Duration::from_millis(10)).await;
+        let link = master.controls().remove(0);
+        assert!(matches!(link.states().now(), LinkState::Resuming { .. }));
+        let _ending = tokio::spawn({
+            let link = link.clone();
+            async move { link.disconnect("done").await }
+        });
+        sleep(Duration::from_millis(1)).await;
+        let refused = link.event(&Tick { n: 0 }).await;
+        assert!(matches!(refused, Err(EventError::Closed(_))), "{request}: {refused:?}");
+    }
 }
 
 /// What a link is doing when its session is lost.

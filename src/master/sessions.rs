@@ -265,6 +265,8 @@ mod tests {
     use futures::FutureExt as _;
 
     use super::*;
+    use crate::client::Control;
+    use crate::master::Master;
     use crate::transport::memory;
 
     fn socket(number: u64) -> Resumption {
@@ -298,5 +300,22 @@ mod tests {
         assert_eq!(back(poll(3)), Some(3));
         assert_eq!(back(slot.put(socket(4)).now_or_never()), Some(4));
         assert_eq!(taken(), None);
+    }
+
+    /// A master that runs for long holds nothing of the sessions that it had.
+    #[tokio::test(start_paused = true)]
+    async fn a_session_that_has_ended_is_let_go() {
+        let master = Master::builder().build().unwrap();
+        let held = || master.sessions(|sessions| sessions.sessions.len());
+        for _ in 0..3 {
+            let (one, other) = memory::session_pair();
+            let (client, link) = (Control::builder().attach(one), master.attach(other));
+            let (client, link) = tokio::join!(client, link);
+            assert_eq!(held(), 1);
+            client.unwrap().close("done");
+            link.unwrap().closed().await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!(held(), 0);
+        }
     }
 }
