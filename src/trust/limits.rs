@@ -6,10 +6,10 @@
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Most sockets of listeners that are no links yet: 2,048. Further ones are closed at once.
+    /// Most sockets of listeners that are no links yet: 8,192. Further ones are closed at once.
     pub connections: usize,
-    /// The same of one address, which for IPv6 is its first 64 bits: 512. Raise it where all clients
-    /// come through one proxy.
+    /// The same of one address, which for IPv6 is its first 64 bits: 4,096. Lower it where clients do not
+    /// come through one proxy and do not share an address otherwise.
     pub connections_per_address: usize,
     /// Most slaves: 65,536. A further one is told to come back (close code 1013); one that takes the
     /// place of its own older link is none.
@@ -24,8 +24,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 2_048,
-            connections_per_address: 512,
+            connections: 8_192,
+            connections_per_address: 4_096,
             slaves: 65_536,
             controls: 16_384,
             detached_sessions: 16_384,
