@@ -71,6 +71,7 @@
 //! | [`catalog`] | messages that are already defined: Clusterio's, and those of game nodes |
 //! | [`master`], [`client`] | the two ends |
 //! | [`transport`] | WebSocket and memory; [`transport::memory`] is for your tests |
+//! | `tls` | certificates for both ends (feature `tls`) |
 //! | [`error`], [`close`] | why something failed, and why a link ended |
 //! | [`printable`] | what a peer said, made fit for a log or a terminal |
 //! | `tokens` | Clusterio's own tokens, checked and issued (feature `clusterio-tokens`) |
@@ -106,6 +107,8 @@ pub use link::{Config, Ctx, Ignored, Link, LinkState, Router, States};
 pub use master::{Master, MasterBuilder, MembershipEvent};
 pub use message::{Direction, Empty, Event, Request, Role};
 pub use secret::Secret;
+#[cfg(feature = "tls")]
+pub use transport::tls;
 pub use wire::Dialect;
 
 // What stands in signatures of this library, in the versions that it is built with.

@@ -12,7 +12,7 @@ use super::{
 use crate::close::Reason;
 use crate::message::{Empty, Role};
 use crate::secret::Secret;
-use crate::transport::Transport;
+use crate::transport::{Below, Transport};
 use crate::wire::{
     Account, Continue, Dialect, Hello, Invalidate, Ready, RegisterControl, RegisterSlave, Resume,
     Seconds, Text,
@@ -40,6 +40,8 @@ pub(crate) struct SessionConfig<'a> {
     pub(crate) token: fn() -> Secret,
     /// Why nobody registers any more.
     pub(crate) shut: &'a (dyn Fn() -> Option<Reason> + Sync),
+    /// What the socket is known to belong to.
+    pub(crate) below: &'a Below,
 }
 
 /// The master's script. `find` looks a session token up. On an error the peer has been told.
@@ -162,6 +164,8 @@ impl<T: Transport> Script<'_, T> {
         short(REGISTRATION, "version", &version)?;
         let (theirs, negotiated) = self.negotiate(&version)?;
         let peer = Peer { role, id, name, agent, version: theirs };
+        let is_theirs = session.below.check(role, id);
+        is_theirs.map_err(|why| HandshakeError::Authentication(authentication_reason(&why)))?;
         if let Some(authenticate) = authenticate {
             let registration = Registration { peer: peer.clone(), token };
             self.admit(authenticate, registration).await?;

@@ -30,8 +30,10 @@ use crate::handshake::{self, Arrival, Authenticate, HandshakeConfig, Negotiated,
 use crate::link::{Config, Link, Resumption, Routes, Unrecoverable};
 use crate::message::Role;
 use crate::secret::Secret;
-use crate::transport::Transport;
+#[cfg(feature = "tls")]
+use crate::transport::tls::Acceptor;
 use crate::transport::websocket::{Admission, IoStream, WebSocket};
+use crate::transport::{Below, Transport};
 use crate::version::Versions;
 use crate::wire::Dialect;
 
@@ -59,6 +61,9 @@ struct Inner {
     versions: Versions,
     authenticate: Option<Authenticate>,
     admission: Admission,
+    /// Where it listens with TLS.
+    #[cfg(feature = "tls")]
+    tls: Option<Acceptor>,
     /// What is spoken where neither path nor header ask for another.
     dialect: Dialect,
     registry: Mutex<Registry>,
@@ -117,8 +122,8 @@ impl Master {
     /// Dropped before it is ready, the transport is dropped too.
     pub async fn attach(&self, transport: impl Transport) -> Result<Link, HandshakeError> {
         let dialect = if transport.is_extended() { Dialect::SEQLINK } else { self.inner.dialect };
-        self.attach_until(Box::new(transport), dialect, self.inner.config.handshake_deadline())
-            .await
+        let deadline = self.inner.config.handshake_deadline();
+        self.attach_until(Box::new(transport), dialect, deadline, &Below::default()).await
     }
 
     /// The same for a byte stream on which an application's own HTTP server has already made the
@@ -142,7 +147,7 @@ impl Master {
     ) -> Result<Link, HandshakeError> {
         let deadline = self.inner.config.handshake_deadline();
         let socket = WebSocket::upgraded(stream, self.inner.config.max_frame);
-        self.attach_until(Box::new(socket), dialect, deadline).await
+        self.attach_until(Box::new(socket), dialect, deadline, &Below::default()).await
     }
 
     async fn attach_until(
@@ -150,6 +155,7 @@ impl Master {
         mut transport: Box<dyn Transport>,
         dialect: Dialect,
         deadline: Instant,
+        below: &Below,
     ) -> Result<Link, HandshakeError> {
         let Inner { config, versions, authenticate, stop, .. } = &*self.inner;
         let handshake_config = HandshakeConfig {
@@ -166,8 +172,9 @@ impl Master {
             heartbeat_interval: config.heartbeat_interval,
             token: sessions::fresh_token,
             shut: &|| self.registry(|registry| registry.shut()),
+            below,
         };
-        let find = |token: &Secret| self.sessions(|sessions| sessions.find(token));
+        let find = |token: &Secret| self.sessions(|sessions| sessions.find(token, below));
         let arrival = handshake::server(
             &mut transport,
             &handshake_config,
@@ -176,7 +183,7 @@ impl Master {
             find,
         );
         match arrival.await? {
-            Arrival::Fresh(negotiated) => Ok(self.start(transport, *negotiated)),
+            Arrival::Fresh(negotiated) => Ok(self.start(transport, *negotiated, below)),
             Arrival::Resume { seat, last_seq } => {
                 let mut transport = match self.hand_over(transport, seat, last_seq).await {
                     Ok(link) => return Ok(link),
@@ -190,19 +197,21 @@ impl Master {
                     authenticate,
                 );
                 let negotiated = anew.await?;
-                Ok(self.start(transport, *negotiated))
+                Ok(self.start(transport, *negotiated, below))
             }
         }
     }
 
     /// A link over a finished handshake, on a task of its own.
-    fn start(&self, transport: Box<dyn Transport>, negotiated: Negotiated) -> Link {
+    fn start(&self, transport: Box<dyn Transport>, negotiated: Negotiated, below: &Below) -> Link {
         let inner = &self.inner;
         let resume_info = negotiated.resume_info.clone();
         let (config, routes) = (inner.config.clone(), Arc::clone(&inner.routes));
         let (link, driver) = Link::start(transport, negotiated, Role::Master, config, routes);
-        let sockets =
-            resume_info.map(|resume_info| self.sessions(|s| s.open(&resume_info, link.clone())));
+        let is_certified = below.is_certified();
+        let sockets = resume_info.map(|resume_info| {
+            self.sessions(|sessions| sessions.open(&resume_info, link.clone(), is_certified))
+        });
         let member = self.join(&link);
         inner.links.spawn(async move {
             let (_, rest) = match sockets {

@@ -1,6 +1,7 @@
 //! What several test files need: message types, and a pair of linked peers in memory.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
+pub mod certificates;
 pub mod cutting;
 pub mod dialled;
 pub mod faults;

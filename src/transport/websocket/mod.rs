@@ -21,7 +21,7 @@ use tokio_tungstenite::tungstenite::protocol::{
 };
 use tokio_tungstenite::tungstenite::{self, Error, Message, error::ProtocolError};
 
-use super::{Incoming, Outgoing, Traffic, Transport, TransportError};
+use super::{Below, Incoming, Outgoing, Traffic, Transport, TransportError};
 use crate::close::{CloseCode, Reason};
 use crate::error::{AcceptError, WebSocketFault};
 use crate::wire::{Dialect, Text};
@@ -31,6 +31,8 @@ use metered::{MeteredStream, pending};
 #[cfg(feature = "hyper")]
 pub(crate) use upgrade::switch;
 pub(crate) use upgrade::{UpgradeError, accept, connect, dial, listen};
+#[cfg(feature = "tls")]
+pub(crate) use upgrade::{say_goodbye, tell_plain_client};
 
 /// The read buffer. The WebSocket library clears what is left of it at each look, so a larger one
 /// costs time too; 128 KiB, the library's default, is what 10,000 links cannot afford.
@@ -164,6 +166,11 @@ impl<S: IoStream> WebSocket<S> {
         }
     }
 
+    /// What the stream runs on.
+    pub(crate) fn rest_on(&mut self, below: &Below) {
+        self.stream.rest_on(below);
+    }
+
     /// Makes the protocol anew over the same stream, when it holds nothing. Only behind a look that
     /// found nothing: all whole messages have been given out then.
     fn renew(&mut self, cx: &mut Context<'_>) {
@@ -195,6 +202,10 @@ impl<S: IoStream> WebSocket<S> {
             return TransportError::TooLong { limit: self.limit };
         }
         match error {
+            // TLS that ends without a word.
+            Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                TransportError::Ended
+            }
             Error::Io(error) => error.into(),
             Error::ConnectionClosed
             | Error::AlreadyClosed
