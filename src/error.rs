@@ -1,6 +1,8 @@
 //! Errors, one type per operation. Each variant says who caused it and what to do now.
 
 mod accept;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::fmt;
 use std::io;
@@ -9,6 +11,8 @@ use std::time::Duration;
 
 pub use accept::AcceptError;
 use thiserror::Error;
+#[cfg(feature = "tls")]
+pub use tls::{TlsError, TlsFault};
 
 use crate::close::{Closed, Reason};
 use crate::message::{Direction, Role, Since};
@@ -305,6 +309,10 @@ pub enum ConfigError {
     /// What cannot stand in a `Host` header.
     #[error("{0:?} is no host: a name in ASCII, or an address, IPv6 in brackets")]
     Host(Box<str>),
+    /// TLS was given something that cannot work.
+    #[cfg(feature = "tls")]
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A limit or time that cannot work.
     #[error("`{name}` must be {must}")]
     Limit {
@@ -334,6 +342,16 @@ pub enum ConnectError {
     /// [`ClientBuilder::connect_by`](crate::ClientBuilder::connect_by).
     #[error("cannot dial the master: {0}")]
     Dial(Arc<io::Error>),
+    /// The master was reached, and there is no TLS with it. Not final: certificates are renewed, and
+    /// clocks set.
+    #[cfg(feature = "tls")]
+    #[error("no TLS with {address}: {fault}")]
+    Tls {
+        /// The address that was dialled.
+        address: Box<str>,
+        /// Why.
+        fault: TlsFault,
+    },
     /// The server at the address refuses the WebSocket; most often the path is wrong, or with 403
     /// the name by which the address calls the master.
     #[error("the server at {address} answers the upgrade with HTTP {status}; {}", hint(*status))]
@@ -377,6 +395,7 @@ pub enum ConnectError {
 /// What most often helps against this answer to an upgrade.
 fn hint(status: u16) -> &'static str {
     match status {
+        400 => "it may be a port for TLS, and its address begin with wss://",
         403 => "a master lets in only who calls it by a name of its own (allow_host, --allow-host)",
         _ => "the path must end in /api/socket of a master",
     }

@@ -71,6 +71,7 @@
 //! | [`catalog`] | messages that are already defined: Clusterio's, and those of game nodes |
 //! | [`master`], [`client`] | the two ends |
 //! | [`transport`] | WebSocket and memory; [`transport::memory`] is for your tests |
+//! | `tls` | certificates for both ends (feature `tls`) |
 //! | [`error`], [`close`] | why something failed, and why a link ended |
 //! | [`secret`] | strings that never show |
 //! | [`printable`] | what a peer said, made fit for a log or a terminal |
@@ -108,6 +109,8 @@ pub use link::{Config, Ctx, Ignored, Link, LinkState, Router, States};
 pub use master::{Master, MasterBuilder, MembershipEvent};
 pub use message::{Direction, Empty, Event, Peer, Request, Role};
 pub use secret::Secret;
+#[cfg(feature = "tls")]
+pub use transport::tls;
 pub use trust::{Authenticator, Claims, Registration, Verdict};
 pub use wire::Dialect;
 

@@ -433,7 +433,7 @@ async fn http_that_is_no_websocket_gets_an_answer_that_says_so() {
         ("GET /api/socket HTTP/1.1\r\nHost: localhost\r\n\r\n".into(), "426 ", "WebSocket"),
         ("POST /api/socket HTTP/1.1\r\nHost: localhost\r\n\r\n".into(), "405 ", "GET"),
         ("GET /api/socket HTTP/1.0\r\nHost: localhost\r\n\r\n".into(), "505 ", "HTTP/1.1"),
-        ("\x16\x03\x01\x02\x00\x01\x00\r\n\r\n".into(), "400 ", "HTTP"),
+        ("\x16\x03\x01\x02\x00\x01\x00\r\n\r\n".into(), "400 ", "no TLS on this port"),
         (format!("GET / HTTP/1.1\r\nX: {}\r\n", "x".repeat(20_000)), "431 ", "16 KiB"),
     ] {
         let mut raw = Raw::tcp(world.address).await;

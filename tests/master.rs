@@ -315,8 +315,13 @@ async fn what_cannot_work_is_an_error_before_anything_is_dialled() {
     let error = config(Control::builder().url("ftp://h/")).await;
     assert_eq!(
         error.to_string(),
-        r#""ftp://h/" is no address like ws://host:port/: it must start with ws://"#
+        r#""ftp://h/" is no address like ws://host:port/: it must start with ws:// or wss://"#
     );
+    #[cfg(not(feature = "tls"))]
+    {
+        let error = config(Control::builder().url("wss://h/")).await.to_string();
+        assert!(error.contains("feature `tls`") && error.contains("TLS proxy"), "{error}");
+    }
     let twice = Router::new(())
         .request(|echo: Echo, _: Ctx| async { Ok::<_, String>(echo) })
         .request(|echo: Echo, _: Ctx| async { Ok::<_, String>(echo) });

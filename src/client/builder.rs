@@ -15,6 +15,8 @@ use crate::link::{Config, Link, Router, Routes, Unrecoverable};
 use crate::message::{Peer, Role};
 use crate::secret::Secret;
 use crate::transport::Transport;
+#[cfg(feature = "tls")]
+use crate::transport::tls::{ClientTls, Connector};
 use crate::transport::websocket::Address;
 use crate::version::Versions;
 
@@ -35,6 +37,8 @@ pub struct ClientBuilder {
     versions: Versions,
     reconnect: Reconnect,
     sessions: bool,
+    #[cfg(feature = "tls")]
+    tls: Option<ClientTls>,
 }
 
 impl ClientBuilder {
@@ -59,13 +63,24 @@ impl ClientBuilder {
             versions: Versions::default(),
             reconnect: Reconnect::default(),
             sessions: true,
+            #[cfg(feature = "tls")]
+            tls: None,
         }
     }
 
     /// The master's address: `ws://host:port/`, with a prefix if it has one; `api/socket` is
-    /// added when it is not there.
+    /// added when it is not there. `wss://` takes the feature `tls`.
     pub fn url(mut self, url: impl Into<String>) -> Self {
         self.url = Some(url.into());
+        self
+    }
+
+    /// How the master is known over `wss://`, and what this client shows of itself: without it, as
+    /// [`ClientTls::platform`] says. [`Config::tls_timeout`] is the time for the handshake.
+    /// Feature `tls`.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: ClientTls) -> Self {
+        self.tls = Some(tls);
         self
     }
 
@@ -152,10 +167,31 @@ impl ClientBuilder {
     ///
     /// Dropped before it is ready, the client stops.
     pub async fn connect(self) -> Result<Client, ConnectError> {
+        let dial = self.dial()?;
+        self.first_link(dial).await
+    }
+
+    /// Connections to the master's address.
+    fn dial(&self) -> Result<Dial, ConfigError> {
         let url = self.url.as_deref().ok_or(ConfigError::MissingUrl)?;
-        let address = Address::parse(url)
-            .map_err(|fault| ConfigError::Url { url: without_userinfo(url).into(), fault })?;
-        self.first_link(Dial::Url(address)).await
+        let wrong = |fault| ConfigError::Url { url: without_userinfo(url).into(), fault };
+        let address = Address::parse(url).map_err(wrong)?;
+        #[cfg(feature = "tls")]
+        if address.is_secure {
+            let tls = self.tls.clone().map_or_else(ClientTls::platform, Ok)?;
+            let connector = Connector::new(&tls, &address.host)?;
+            let connector = connector.ok_or_else(|| wrong("no certificate can be for its host"))?;
+            return Ok(Dial::Tls(address, Box::new(connector)));
+        }
+        #[cfg(feature = "tls")]
+        if self.tls.is_some() {
+            return Err(wrong("where `.tls(…)` is called, it must start with wss://"));
+        }
+        if address.is_secure {
+            let fault = "TLS takes the feature `tls` of seqlink; or put a TLS proxy in front, and use ws://";
+            return Err(wrong(fault));
+        }
+        Ok(Dial::Url(address))
     }
 
     /// Registers over a transport that is already there, once: for tests with

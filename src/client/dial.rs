@@ -3,20 +3,26 @@ use std::io;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{ConnectError, HandshakeError};
 use crate::handshake::{self, HandshakeConfig, Identity, Negotiated, Registered, ResumeInfo};
 use crate::link::{Config, Driver, Link, Resumption, Routes};
-use crate::transport::Transport;
-use crate::transport::websocket::{self, Address, UpgradeError};
+#[cfg(feature = "tls")]
+use crate::transport::tls::{self, Connector};
+use crate::transport::websocket::{self, Address, IoStream, UpgradeError};
+use crate::transport::{Below, Transport};
 use crate::version::Versions;
 
 /// Where a client's transports come from.
 pub(super) enum Dial {
     /// A WebSocket to the master's address.
     Url(Address),
+    /// The same over TLS.
+    #[cfg(feature = "tls")]
+    Tls(Address, Box<Connector>),
     /// What the application dials.
     Custom(CustomDial),
 }
@@ -48,47 +54,70 @@ pub(super) struct Registrant {
 }
 
 impl Dialer {
-    /// One attempt: connection, upgrade and handshake, in one time limit. `held` is a session to
-    /// go on with, and the last number that was received in it.
+    /// One attempt: connection, upgrade and handshake, in one time limit but for TLS, which has its
+    /// own. `held` is a session to go on with, and the last number that was received in it.
     pub(super) async fn dial(
         &self,
         held: Option<(&ResumeInfo, Option<u64>)>,
     ) -> Result<Dialled, ConnectError> {
-        let deadline = self.registrant.config.handshake_deadline();
         // A client that is closed still resumes its session, to end it gracefully.
         let stop = if held.is_some() { CancellationToken::new() } else { self.stop.clone() };
-        let opening = self.open(deadline);
-        let Some(opened) = stop.run_until_cancelled(opening).await else {
+        let Some(opened) = stop.run_until_cancelled(self.open()).await else {
             return Err(HandshakeError::Shutdown("closed by this side".into()).into());
         };
-        self.registrant.register(opened?, deadline, held, stop).await
+        let (transport, deadline) = opened?;
+        self.registrant.register(transport, deadline, held, stop).await
     }
 
-    async fn open(&self, deadline: Instant) -> Result<Box<dyn Transport>, ConnectError> {
-        match &self.dial {
-            Dial::Url(address) => self.open_websocket(address, deadline).await,
+    /// A transport, and until when it is to be a link.
+    async fn open(&self) -> Result<(Box<dyn Transport>, Instant), ConnectError> {
+        let deadline = self.registrant.config.handshake_deadline();
+        let transport = match &self.dial {
+            Dial::Url(address) => {
+                let stream = self.reach(address, deadline).await?;
+                self.upgrade(stream, &Below::default(), address, deadline).await?
+            }
+            #[cfg(feature = "tls")]
+            Dial::Tls(address, connector) => {
+                let stream = self.reach(address, deadline).await?;
+                let encrypting = connector.connect(stream, self.registrant.config.tls_timeout);
+                let no_tls =
+                    |fault| ConnectError::Tls { address: address.to_string().into(), fault };
+                let (stream, counts) = encrypting.await.map_err(no_tls)?;
+                let below = Below { certificate: None, counts: Some(counts) };
+                let deadline = self.registrant.config.handshake_deadline();
+                let transport = self.upgrade(stream, &below, address, deadline).await?;
+                return Ok((transport, deadline));
+            }
             Dial::Custom(dial) => {
                 let dialled = self.in_time(deadline, dial()).await;
-                dialled.map_err(|error| ConnectError::Dial(Arc::new(error)))
+                dialled.map_err(|error| ConnectError::Dial(Arc::new(error)))?
             }
-        }
+        };
+        Ok((transport, deadline))
     }
 
-    async fn open_websocket(
+    async fn reach(&self, address: &Address, deadline: Instant) -> Result<TcpStream, ConnectError> {
+        let dialled = self.in_time(deadline, websocket::dial(address)).await;
+        dialled.map_err(|error| unreachable(address, error))
+    }
+
+    async fn upgrade(
         &self,
+        stream: impl IoStream,
+        below: &Below,
         address: &Address,
         deadline: Instant,
     ) -> Result<Box<dyn Transport>, ConnectError> {
         let shown = || address.to_string().into();
-        let unreachable =
-            |error| ConnectError::Unreachable { address: shown(), error: Arc::new(error) };
-        let dialling = self.in_time(deadline, websocket::dial(address));
-        let stream = dialling.await.map_err(unreachable)?;
         let Config { max_frame, handshake_timeout: after, .. } = self.registrant.config;
         let upgrade = websocket::connect(stream, address, max_frame, self.sessions);
         match timeout_at(deadline, upgrade).await {
-            Ok(Ok(socket)) => Ok(Box::new(socket)),
-            Ok(Err(UpgradeError::Io(error))) => Err(unreachable(error)),
+            Ok(Ok(mut socket)) => {
+                socket.rest_on(below);
+                Ok(Box::new(socket))
+            }
+            Ok(Err(UpgradeError::Io(error))) => Err(unreachable(address, error)),
             Ok(Err(UpgradeError::Refused(status))) => {
                 Err(ConnectError::Http { address: shown(), status })
             }
@@ -108,6 +137,16 @@ impl Dialer {
             Err(io::Error::new(io::ErrorKind::TimedOut, fault))
         })
     }
+}
+
+fn unreachable(address: &Address, error: io::Error) -> ConnectError {
+    let address = address.to_string().into();
+    // A master says what it has against a certificate when this side takes the handshake for over.
+    #[cfg(feature = "tls")]
+    if let Some(fault) = tls::fault(&error) {
+        return ConnectError::Tls { address, fault };
+    }
+    ConnectError::Unreachable { address, error: Arc::new(error) }
 }
 
 impl Registrant {

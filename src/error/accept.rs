@@ -5,6 +5,8 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::HandshakeError;
+#[cfg(feature = "tls")]
+use super::TlsFault;
 
 /// Why a connection to a master came to no link.
 #[derive(Clone, Debug, Error)]
@@ -19,6 +21,13 @@ pub enum AcceptError {
         /// The status of the answer.
         status: u16,
     },
+    /// The client speaks TLS where the master does not. It got a 400.
+    #[error("the client speaks TLS, and this master does not; use ws://, or give it a certificate")]
+    UnexpectedTls,
+    /// There is no TLS with the client; it has been told where that is possible.
+    #[cfg(feature = "tls")]
+    #[error("no TLS with the client: {0}")]
+    Tls(TlsFault),
     /// A page in a browser asked, or a client that passes for one: its `Origin`, quoted and escaped.
     /// It got a 403.
     #[error(

@@ -12,7 +12,7 @@ use super::{
 use crate::close::Reason;
 use crate::message::{Empty, Peer, Role};
 use crate::secret::Secret;
-use crate::transport::Transport;
+use crate::transport::{Below, Transport};
 use crate::trust::{Claims, Connection, DynAuthenticator, Registration, Resumption, Verdict};
 use crate::wire::{
     Account, Continue, Dialect, Hello, Invalidate, Ready, RegisterControl, RegisterSlave, Resume,
@@ -47,6 +47,8 @@ pub(crate) struct SessionConfig<'a> {
     pub(crate) authenticator: Option<&'a dyn DynAuthenticator>,
     /// What the client comes over.
     pub(crate) connection: &'a Connection,
+    /// What the socket is known to belong to.
+    pub(crate) below: &'a Below,
 }
 
 /// The sessions that a master holds, as the handshake sees them.
@@ -54,8 +56,9 @@ pub(crate) trait HeldSessions: Send + Sync {
     /// A session that can be gone on with.
     type Session: Send;
 
-    /// The session that `token` proves, its client, and what that was admitted with.
-    fn find(&self, token: &Secret) -> Option<(Self::Session, Peer, Claims)>;
+    /// The session that `token` proves and that may go on over a socket on `below`, its client, and what
+    /// that was admitted with.
+    fn find(&self, token: &Secret, below: &Below) -> Option<(Self::Session, Peer, Claims)>;
 
     /// Ends a session whose client may not come back.
     fn deny(&self, found: Self::Session, why: &str);
@@ -127,23 +130,24 @@ impl<T: Transport> Script<'_, T> {
         self.say(Hello::TYPE, &Hello { version, plugins }).await?;
 
         let text = self.hear(REGISTRATION).await?;
-        let welcome =
-            if session.dialect.resumes() && read(&text, REGISTRATION)?.kind == Resume::TYPE {
-                let resume: Resume = data(&read(&text, REGISTRATION)?, Resume::TYPE)?;
-                if let Some((found, peer, claims)) = held.find(&resume.session_token) {
-                    match self.admit_again(session, peer, claims).await {
-                        Ok(()) => return Ok(Served::Resume(found, resume.last_seq)),
-                        Err(HandshakeError::Authentication(reason)) => {
-                            held.deny(found, reason.as_str());
-                            return Err(HandshakeError::Authentication(reason));
-                        }
-                        Err(error) => return Err(error),
+        let welcome = if session.dialect.resumes()
+            && read(&text, REGISTRATION)?.kind == Resume::TYPE
+        {
+            let resume: Resume = data(&read(&text, REGISTRATION)?, Resume::TYPE)?;
+            if let Some((found, peer, claims)) = held.find(&resume.session_token, session.below) {
+                match self.admit_again(session, peer, claims).await {
+                    Ok(()) => return Ok(Served::Resume(found, resume.last_seq)),
+                    Err(HandshakeError::Authentication(reason)) => {
+                        held.deny(found, reason.as_str());
+                        return Err(HandshakeError::Authentication(reason));
                     }
+                    Err(error) => return Err(error),
                 }
-                self.begin_anew(session).await?
-            } else {
-                self.let_in(&text, session).await?
-            };
+            }
+            self.begin_anew(session).await?
+        } else {
+            self.let_in(&text, session).await?
+        };
         Ok(Served::Ready(Box::new(welcome)))
     }
 
@@ -181,6 +185,8 @@ impl<T: Transport> Script<'_, T> {
         short(REGISTRATION, "version", &version)?;
         let (theirs, negotiated) = self.negotiate(&version)?;
         let peer = Peer { role, id, name, agent, version: theirs };
+        let is_theirs = session.below.check(role, id);
+        is_theirs.map_err(|why| HandshakeError::Authentication(Reason::denied(&why)))?;
         let admission = match session.authenticator {
             Some(authenticator) => {
                 let connection = session.connection.clone();

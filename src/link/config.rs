@@ -12,8 +12,13 @@ pub struct Config {
     /// How long a request waits for its answer when neither its type nor the call says so:
     /// 10 seconds.
     pub request_timeout: Duration,
-    /// How long the handshake may take, from the accepted or dialled socket to `ready`: 5 seconds.
+    /// How long the handshake may take, from the accepted or dialled socket to `ready`: 5 seconds. TLS has
+    /// a time of its own.
     pub handshake_timeout: Duration,
+    /// How long the TLS handshake on an accepted or dialled socket may take, before the time of
+    /// `handshake_timeout` begins: 5 seconds. Feature `tls`.
+    #[cfg(feature = "tls")]
+    pub tls_timeout: Duration,
     /// Time between two WebSocket pings or heartbeats: 5 seconds. A peer that sends or takes no
     /// byte for two of these is given up, so a dead one is noticed after two to three. Where
     /// sessions are spoken, the master's value counts for both sides. From 10 ms to a day; a
@@ -47,6 +52,8 @@ impl Default for Config {
         Self {
             request_timeout: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(5),
+            #[cfg(feature = "tls")]
+            tls_timeout: Duration::from_secs(5),
             heartbeat_interval: Duration::from_secs(5),
             session_timeout: Duration::from_secs(60),
             disconnect_timeout: Duration::from_secs(10),
@@ -106,6 +113,14 @@ impl Config {
     #[must_use]
     pub fn with_handshake_timeout(mut self, handshake_timeout: Duration) -> Self {
         self.handshake_timeout = handshake_timeout;
+        self
+    }
+
+    /// Sets [`tls_timeout`](Self::tls_timeout).
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn with_tls_timeout(mut self, tls_timeout: Duration) -> Self {
+        self.tls_timeout = tls_timeout;
         self
     }
 

@@ -3,12 +3,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, ToSocketAddrs};
+use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
 use tokio::time::{sleep, timeout_at};
 
 use super::{Inner, Master};
 use crate::error::AcceptError;
+#[cfg(feature = "tls")]
+use crate::error::TlsError;
 use crate::link::Link;
+use crate::transport::Below;
+#[cfg(feature = "tls")]
+use crate::transport::tls::{Secured, ServerTls};
 use crate::transport::websocket::{self, Admission, IoStream};
 use crate::trust::Connection;
 
@@ -20,7 +25,8 @@ impl Master {
     /// address that it listens on. May be called for several addresses.
     ///
     /// The endpoint is `/api/socket`; other paths get an HTTP error that says so. Each connection
-    /// has [`Config::handshake_timeout`](crate::Config::handshake_timeout) to come to `ready`.
+    /// has [`Config::handshake_timeout`](crate::Config::handshake_timeout) to come to `ready`. With
+    /// `MasterBuilder::tls` (feature `tls`) it speaks TLS, and nothing else.
     ///
     /// On a loopback address only a client that calls the master by such an address, by `localhost` or by a
     /// name of [`allow_host`](crate::MasterBuilder::allow_host) is let in: so a proxy on the same
@@ -59,7 +65,7 @@ impl Master {
                     let (master, admission) = (self.clone(), Arc::clone(&admission));
                     self.inner.doors.spawn(async move {
                         let opened = match stream.set_nodelay(true) {
-                            Ok(()) => master.open(stream, &admission, Some(from)).await,
+                            Ok(()) => master.let_in(stream, &admission, from).await,
                             Err(error) => Err(error.into()),
                         };
                         if let Err(error) = opened {
@@ -77,9 +83,51 @@ impl Master {
         }
     }
 
-    /// Takes a byte stream that the application has accepted itself, over TLS for example: answers
-    /// its HTTP request as [`listen`](Self::listen) does, makes the handshake, then runs the link on
-    /// a task of its own. All that within
+    #[cfg(not(feature = "tls"))]
+    async fn let_in(
+        &self,
+        stream: TcpStream,
+        admission: &Admission,
+        from: SocketAddr,
+    ) -> Result<Link, AcceptError> {
+        self.open(stream, admission, Some(from), &Below::default()).await
+    }
+
+    /// With TLS where the master has it.
+    #[cfg(feature = "tls")]
+    async fn let_in(
+        &self,
+        stream: TcpStream,
+        admission: &Admission,
+        from: SocketAddr,
+    ) -> Result<Link, AcceptError> {
+        let Inner { config, stop, tls, .. } = &*self.inner;
+        let Some(tls) = tls else {
+            return self.open(stream, admission, Some(from), &Below::default()).await;
+        };
+        let accepting = stop.run_until_cancelled(tls.accept(stream, config.tls_timeout));
+        let secured = accepting.await.ok_or(AcceptError::Shutdown)?.map_err(AcceptError::Tls)?;
+        let Secured { stream, counts, certificate } = secured;
+        let below = Below { certificate, counts: Some(counts) };
+        self.open(stream, admission, Some(from), &below).await
+    }
+
+    /// Shows another certificate, and asks for others, in the handshakes that begin from now on.
+    /// Links stay as they are, whatever their clients have shown; a session that goes on over another
+    /// socket comes by the new rules. Feature `tls`.
+    ///
+    /// # Errors
+    ///
+    /// What of `tls` cannot work, or that this master was built without
+    /// [`MasterBuilder::tls`](crate::MasterBuilder::tls). Nothing is changed then.
+    #[cfg(feature = "tls")]
+    pub fn reload_tls(&self, tls: &ServerTls) -> Result<(), TlsError> {
+        self.inner.tls.as_ref().ok_or(TlsError::Absent)?.reload(tls)
+    }
+
+    /// Takes a byte stream that the application has accepted itself, over TLS of its own for example:
+    /// answers its HTTP request as [`listen`](Self::listen) does, makes the handshake, then runs the link
+    /// on a task of its own. All that within
     /// [`Config::handshake_timeout`](crate::Config::handshake_timeout); what came before, such as the
     /// handshake of TLS, is for the application to bound.
     ///
@@ -88,7 +136,8 @@ impl Master {
     ///
     /// # Example
     ///
-    /// TLS with tokio-rustls, on both ends:
+    /// TLS of the application's own, here with tokio-rustls, on both ends. The feature `tls` has all
+    /// of this in it.
     ///
     /// ```
     /// use std::time::Duration;
@@ -163,7 +212,7 @@ impl Master {
     ///
     /// Dropped before it is ready, the stream is dropped too.
     pub async fn accept(&self, stream: impl IoStream) -> Result<Link, AcceptError> {
-        self.open(stream, &self.inner.admission, None).await
+        self.open(stream, &self.inner.admission, None, &Below::default()).await
     }
 
     /// The upgrade and the handshake of a connection, in one time limit.
@@ -172,6 +221,7 @@ impl Master {
         stream: impl IoStream,
         admission: &Admission,
         remote: Option<SocketAddr>,
+        below: &Below,
     ) -> Result<Link, AcceptError> {
         let deadline = self.inner.config.handshake_deadline();
         let Inner { config, dialect, stop, .. } = &*self.inner;
@@ -179,8 +229,9 @@ impl Master {
         let upgrade = stop.run_until_cancelled(timeout_at(deadline, upgrade));
         let upgraded = upgrade.await.ok_or(AcceptError::Shutdown)?;
         let slow = |_| AcceptError::Timeout { after: config.handshake_timeout };
-        let (socket, dialect, headers) = upgraded.map_err(slow)??;
+        let (mut socket, dialect, headers) = upgraded.map_err(slow)??;
+        socket.rest_on(below);
         let connection = Connection { remote, headers };
-        Ok(self.attach_until(Box::new(socket), dialect, connection, deadline).await?)
+        Ok(self.attach_until(Box::new(socket), dialect, connection, deadline, below).await?)
     }
 }

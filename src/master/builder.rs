@@ -14,6 +14,8 @@ use super::{Inner, Master, MembershipEvent, OnChange};
 use crate::error::ConfigError;
 use crate::link::{Config, Router, Routes};
 use crate::secret::Secret;
+#[cfg(feature = "tls")]
+use crate::transport::tls::{Acceptor, ServerTls};
 use crate::transport::websocket::Admission;
 use crate::trust::{
     Authenticator, Closure, DynAuthenticator, Limits, Registration, SharedToken, Verdict,
@@ -33,6 +35,8 @@ pub struct MasterBuilder {
     dialect: Dialect,
     admission: Result<Admission, ConfigError>,
     on_change: Option<OnChange>,
+    #[cfg(feature = "tls")]
+    tls: Option<ServerTls>,
 }
 
 impl MasterBuilder {
@@ -47,7 +51,20 @@ impl MasterBuilder {
             dialect: Dialect::PLAIN,
             admission: Ok(Admission::default()),
             on_change: None,
+            #[cfg(feature = "tls")]
+            tls: None,
         }
+    }
+
+    /// Listens with TLS, on every address: a client that comes without is told so, and refused.
+    /// [`Config::tls_timeout`] is the time that its handshake has. Feature `tls`.
+    ///
+    /// What the application accepts itself ([`Master::accept`] and the others) is not touched by it, and
+    /// by what it asks of clients neither.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: ServerTls) -> Self {
+        self.tls = Some(tls);
+        self
     }
 
     /// The handlers of what slaves and controls send. Without it every request is answered with
@@ -181,6 +198,8 @@ impl MasterBuilder {
             },
             dialect: self.dialect,
             admission: self.admission?,
+            #[cfg(feature = "tls")]
+            tls: self.tls.as_ref().map(Acceptor::new).transpose()?,
             sessions: Mutex::default(),
             refused: RefusedConnections::default(),
             connections: Connections::new(&self.limits),

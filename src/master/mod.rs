@@ -34,8 +34,10 @@ use crate::handshake::{self, Arrival, HandshakeConfig, HeldSessions, Negotiated,
 use crate::link::{Config, Link, Resumption, Routes, Unrecoverable};
 use crate::message::{Peer, Role};
 use crate::secret::Secret;
-use crate::transport::Transport;
+#[cfg(feature = "tls")]
+use crate::transport::tls::Acceptor;
 use crate::transport::websocket::{Admission, IoStream, WebSocket};
+use crate::transport::{Below, Transport};
 use crate::trust::{Claims, Connection, DynAuthenticator, Limits};
 use crate::version::Versions;
 use crate::wire::Dialect;
@@ -64,6 +66,9 @@ struct Inner {
     versions: Versions,
     authenticator: Option<Arc<dyn DynAuthenticator>>,
     admission: Admission,
+    /// Where it listens with TLS.
+    #[cfg(feature = "tls")]
+    tls: Option<Acceptor>,
     /// What is spoken where neither path nor header ask for another.
     dialect: Dialect,
     registry: Mutex<Registry>,
@@ -126,7 +131,8 @@ impl Master {
     pub async fn attach(&self, transport: impl Transport) -> Result<Link, HandshakeError> {
         let dialect = if transport.is_extended() { Dialect::SEQLINK } else { self.inner.dialect };
         let deadline = self.inner.config.handshake_deadline();
-        self.attach_until(Box::new(transport), dialect, Connection::default(), deadline).await
+        let (connection, below) = (Connection::default(), Below::default());
+        self.attach_until(Box::new(transport), dialect, connection, deadline, &below).await
     }
 
     /// The same for a byte stream on which an application's own HTTP server has already made the
@@ -151,7 +157,8 @@ impl Master {
     ) -> Result<Link, HandshakeError> {
         let deadline = self.inner.config.handshake_deadline();
         let socket = WebSocket::upgraded(stream, self.inner.config.max_frame);
-        self.attach_until(Box::new(socket), dialect, connection, deadline).await
+        let below = Below::default();
+        self.attach_until(Box::new(socket), dialect, connection, deadline, &below).await
     }
 
     async fn attach_until(
@@ -160,6 +167,7 @@ impl Master {
         dialect: Dialect,
         connection: Connection,
         deadline: Instant,
+        below: &Below,
     ) -> Result<Link, HandshakeError> {
         let Inner { config, versions, authenticator, stop, .. } = &*self.inner;
         let handshake_config = HandshakeConfig {
@@ -179,10 +187,11 @@ impl Master {
             full: &|peer| self.registry(|registry| registry.full(peer, &self.inner.limits)),
             authenticator: authenticator.as_deref(),
             connection: &connection,
+            below,
         };
         let arrival = handshake::server(&mut transport, &handshake_config, &session, self);
         match arrival.await? {
-            Arrival::Fresh(negotiated) => Ok(self.start(transport, *negotiated)),
+            Arrival::Fresh(negotiated) => Ok(self.start(transport, *negotiated, below)),
             Arrival::Resume { found, last_seq } => {
                 let mut transport = match self.hand_over(transport, found, last_seq).await {
                     Ok(link) => return Ok(link),
@@ -190,20 +199,22 @@ impl Master {
                 };
                 let anew = handshake::invalidate(&mut transport, &handshake_config, &session);
                 let negotiated = anew.await?;
-                Ok(self.start(transport, *negotiated))
+                Ok(self.start(transport, *negotiated, below))
             }
         }
     }
 
     /// A link over a finished handshake, on a task of its own.
-    fn start(&self, transport: Box<dyn Transport>, negotiated: Negotiated) -> Link {
+    fn start(&self, transport: Box<dyn Transport>, negotiated: Negotiated, below: &Below) -> Link {
         let inner = &self.inner;
         let resume_info = negotiated.resume_info.clone();
         let until = negotiated.admission.until;
         let (config, routes) = (inner.config.clone(), Arc::clone(&inner.routes));
         let (link, driver) = Link::start(transport, negotiated, Role::Master, config, routes);
+        let is_certified = below.is_certified();
         let sockets = resume_info.map(|resume_info| {
-            self.sessions(|s| s.open(&resume_info, link.clone(), &inner.detached))
+            let (link, detached) = (link.clone(), &inner.detached);
+            self.sessions(|sessions| sessions.open(&resume_info, link, is_certified, detached))
         });
         let member = self.join(&link);
         if let Some(until) = until {
@@ -405,8 +416,8 @@ async fn expire(link: Link, until: SystemTime) {
 impl HeldSessions for Master {
     type Session = Found;
 
-    fn find(&self, token: &Secret) -> Option<(Found, Peer, Claims)> {
-        let found = self.sessions(|sessions| sessions.find(token))?;
+    fn find(&self, token: &Secret, below: &Below) -> Option<(Found, Peer, Claims)> {
+        let found = self.sessions(|sessions| sessions.find(token, below))?;
         let (peer, claims) = (found.link.peer().clone(), found.link.all_claims().clone());
         Some((found, peer, claims))
     }

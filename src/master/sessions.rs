@@ -12,6 +12,7 @@ use crate::close::Closed;
 use crate::handshake::ResumeInfo;
 use crate::link::{CutSession, Link, Recover, Resumption};
 use crate::secret::Secret;
+use crate::transport::Below;
 
 /// The sessions that a master holds, by number.
 #[derive(Debug, Default)]
@@ -25,6 +26,8 @@ struct HeldSession {
     tokens: Tokens,
     link: Link,
     sockets: Arc<Slot>,
+    /// A certificate has let it in, and no socket without one goes on with it.
+    is_certified: bool,
 }
 
 /// Where a link's next socket is put. Half a word of a channel: many links never need it.
@@ -139,21 +142,29 @@ impl Sessions {
         &mut self,
         resume_info: &ResumeInfo,
         link: Link,
+        is_certified: bool,
         detached: &Arc<Detached>,
     ) -> SocketQueue {
         let slot = Arc::new(Slot::new());
         if let Some(number) = number(&resume_info.token) {
             let tokens = Tokens { shown: resume_info.token.clone(), given: VecDeque::new() };
             let sockets = Arc::clone(&slot);
-            self.sessions.insert(number, HeldSession { tokens, link, sockets });
+            let session = HeldSession { tokens, link, sockets, is_certified };
+            self.sessions.insert(number, session);
         }
         SocketQueue { slot, timeout: resume_info.timeout, detached: Arc::clone(detached) }
     }
 
-    /// The session that `token` proves, and where its next socket goes.
-    pub(super) fn find(&self, token: &Secret) -> Option<Found> {
+    /// The session that `token` proves, and where its next socket goes, if it may go on over one
+    /// that runs on `below`.
+    pub(super) fn find(&self, token: &Secret, below: &Below) -> Option<Found> {
         let number = number(token)?;
         let session = self.sessions.get(&number).filter(|session| session.tokens.has(token))?;
+        let peer = session.link.peer();
+        let is_theirs = below.check(peer.role, peer.id).is_ok();
+        if !is_theirs || (session.is_certified && !below.is_certified()) {
+            return None;
+        }
         let resume_info = session.link.resume_info()?;
         let (link, sockets) = (session.link.clone(), Arc::clone(&session.sockets));
         Some(Found { number, link, sockets, resume_info, shown: token.clone() })

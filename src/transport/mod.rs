@@ -4,15 +4,20 @@
 //! text through the same wire code, and it can be cut.
 
 pub mod memory;
+#[cfg(feature = "tls")]
+pub mod tls;
 pub mod websocket;
 
 use std::future::poll_fn;
+#[cfg(feature = "tls")]
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 pub use crate::error::TransportError;
 pub use crate::wire::Text;
 
 use crate::close::{CloseCode, Reason};
+use crate::message::Role;
 
 /// What came from the peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +56,37 @@ pub struct Traffic {
     pub received: u64,
     /// Bytes to the peer, as far as the operating system has taken them.
     pub sent: u64,
+}
+
+/// What is known of a byte stream from what it runs on.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Below {
+    /// Whose it is, as TLS has it.
+    #[cfg(feature = "tls")]
+    pub(crate) certificate: Option<tls::Certificate>,
+    /// Its bytes below TLS.
+    #[cfg(feature = "tls")]
+    pub(crate) counts: Option<Arc<tls::Counts>>,
+}
+
+impl Below {
+    /// Whether the other side has proved who it is.
+    pub(crate) fn is_certified(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.certificate.is_some();
+        #[cfg(not(feature = "tls"))]
+        false
+    }
+
+    /// Whether the other side may be this peer; says who it is instead.
+    pub(crate) fn check(&self, role: Role, id: Option<i64>) -> Result<(), String> {
+        #[cfg(feature = "tls")]
+        if let Some(certificate) = &self.certificate {
+            return certificate.check(role, id);
+        }
+        let _ = (role, id);
+        Ok(())
+    }
 }
 
 /// Moves messages, in order, both ways at the same time.

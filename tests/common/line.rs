@@ -36,6 +36,10 @@ impl Line {
         format!("ws://{}/", self.address)
     }
 
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     /// What is open carries nothing any more, for ever.
     pub fn silence(&self) {
         self.silent.store(true, Ordering::Relaxed);
@@ -53,7 +57,8 @@ async fn carry(
     bytes_per_second: Option<usize>,
     silent: Arc<AtomicBool>,
 ) {
-    let mut bytes = vec![0; 16 * 1024];
+    let most = bytes_per_second.map_or(usize::MAX, |rate| rate / 10).min(16 * 1024);
+    let mut bytes = vec![0; most];
     while let Ok(read) = from.read(&mut bytes).await {
         if silent.load(Ordering::Relaxed) {
             return sleep(Duration::from_secs(60)).await;

@@ -67,6 +67,11 @@ impl Raw {
         }
     }
 
+    /// Sends no more.
+    pub async fn end(&mut self) {
+        let _ = self.stream.shutdown().await;
+    }
+
     /// Everything up to the end of the stream.
     pub async fn rest(&mut self) -> String {
         while self.fill().await {}

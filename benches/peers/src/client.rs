@@ -282,7 +282,10 @@ impl Driver {
         }
         let Fleet::Seqlink { clients, links, .. } = &self.fleet else { bail!("only seqlink") };
         for (client, link) in clients.iter().zip(links) {
-            ensure!(client.link().await?.is(&link.0), "a client has another link than before");
+            ensure!(
+                client.link().await?.same_link(&link.0),
+                "a client has another link than before"
+            );
         }
         Ok(Vec::new())
     }

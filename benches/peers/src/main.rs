@@ -6,6 +6,7 @@ mod payload;
 mod run;
 mod server;
 mod stacks;
+mod tls;
 
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ enum Command {
     Run(run::Options),
     /// Measures one build of this program against another: benches/ab.sh.
     Compare(run::Comparison),
+    /// What TLS costs a request and a connection.
+    Tls(tls::Options),
     /// A server that takes orders from its input.
     Serve {
         stack: Stack,
@@ -67,6 +70,7 @@ fn main() -> Result<()> {
     match Command::parse() {
         Command::Run(options) => run::run(&options),
         Command::Compare(options) => run::compare(&options),
+        Command::Tls(options) => runtime(false)?.block_on(tls::run(&options)),
         Command::Serve { stack, multi_thread, hold, handlers } => {
             runtime(multi_thread)?.block_on(server::serve(stack, hold, handlers))
         }

@@ -1,12 +1,14 @@
 use std::io::{self, Read, Write};
 use std::pin::Pin;
+#[cfg(feature = "tls")]
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::tungstenite;
 
 use super::scanner::FrameScanner;
-use crate::transport::Traffic;
+use crate::transport::{Below, Traffic};
 
 /// The longest head and mask of a WebSocket frame, which a message's length does not include.
 const HEAD: u64 = 14;
@@ -21,12 +23,32 @@ pub(super) struct MeteredStream<S> {
     /// How many bytes may be received in all.
     allowance: Option<u64>,
     exceeded: bool,
+    /// Those who know better, where TLS lies between.
+    #[cfg(feature = "tls")]
+    counts: Option<Arc<crate::transport::tls::Counts>>,
 }
 
 impl<S> MeteredStream<S> {
     pub(super) fn new(stream: S) -> Self {
         let (traffic, frames) = (Traffic::default(), FrameScanner::default());
-        Self { stream, traffic, frames, allowance: None, exceeded: false }
+        Self {
+            stream,
+            traffic,
+            frames,
+            allowance: None,
+            exceeded: false,
+            #[cfg(feature = "tls")]
+            counts: None,
+        }
+    }
+
+    /// What the stream runs on counts its bytes, if it does.
+    pub(super) fn rest_on(&mut self, below: &Below) {
+        #[cfg(feature = "tls")]
+        {
+            self.counts.clone_from(&below.counts);
+        }
+        let _ = below;
     }
 
     /// Counts bytes that were received, here or before this value was made.
@@ -52,6 +74,10 @@ impl<S> MeteredStream<S> {
     }
 
     pub(super) fn traffic(&self) -> Traffic {
+        #[cfg(feature = "tls")]
+        if let Some(counts) = &self.counts {
+            return counts.traffic();
+        }
         self.traffic
     }
 

@@ -21,7 +21,7 @@ use tokio_tungstenite::tungstenite::protocol::{
 };
 use tokio_tungstenite::tungstenite::{self, Error, Message, error::ProtocolError};
 
-use super::{Incoming, Outgoing, Traffic, Transport, TransportError};
+use super::{Below, Incoming, Outgoing, Traffic, Transport, TransportError};
 use crate::close::{CloseCode, Reason};
 use crate::error::{AcceptError, WebSocketFault};
 use crate::wire::{Dialect, Text};
@@ -31,6 +31,8 @@ use metered::{MeteredStream, pending};
 pub(crate) use upgrade::{UpgradeError, accept, connect, dial, listen};
 #[cfg(feature = "hyper")]
 pub(crate) use upgrade::{headers, switch};
+#[cfg(feature = "tls")]
+pub(crate) use upgrade::{say_goodbye, tell_plain_client};
 
 /// Size of the read buffer in bytes.
 // The WebSocket library clears what is left of it at each read, so a larger one costs time too; and
@@ -167,6 +169,11 @@ impl<S: IoStream> WebSocket<S> {
         }
     }
 
+    /// What the stream runs on.
+    pub(crate) fn rest_on(&mut self, below: &Below) {
+        self.stream.rest_on(below);
+    }
+
     /// Makes the protocol anew over the same stream, if it holds nothing. Call it only after a read
     /// that found nothing: all whole messages have been returned by then.
     fn renew(&mut self, cx: &mut Context<'_>) {
@@ -202,6 +209,10 @@ impl<S: IoStream> WebSocket<S> {
             return TransportError::TooLong { limit: self.limit };
         }
         match error {
+            // TLS that ends without a word.
+            Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                TransportError::Ended
+            }
             Error::Io(error) => error.into(),
             Error::ConnectionClosed
             | Error::AlreadyClosed

@@ -77,15 +77,31 @@ pub(crate) async fn accept<S: IoStream>(
             Ok((WebSocket::over(stream, &rest, Role::Server, max_frame), dialect, sent))
         }
         Err(refusal) => {
-            stream.write_all(refusal.last().as_bytes()).await?;
-            stream.shutdown().await?;
-            // Closing a socket with unread bytes resets it, and the client would lose the answer.
-            let mut waste = [0; 1024];
-            let hang_up = async { while stream.read(&mut waste).await.is_ok_and(|n| n > 0) {} };
-            let _ = tokio::time::timeout(HANG_UP, hang_up).await;
+            refuse(&mut stream, &refusal).await?;
             Err(refusal.error)
         }
     }
+}
+
+async fn refuse(stream: &mut impl IoStream, refusal: &Refusal) -> io::Result<()> {
+    stream.write_all(refusal.last().as_bytes()).await?;
+    stream.shutdown().await?;
+    say_goodbye(stream).await;
+    Ok(())
+}
+
+/// Reading up to its end lets a client see the last words before the socket goes.
+pub(crate) async fn say_goodbye(stream: &mut impl IoStream) {
+    let mut waste = [0; 1024];
+    let hang_up = async { while stream.read(&mut waste).await.is_ok_and(|n| n > 0) {} };
+    let _ = tokio::time::timeout(HANG_UP, hang_up).await;
+}
+
+/// Refuses a client that asks in HTTP where TLS is spoken.
+#[cfg(feature = "tls")]
+pub(crate) async fn tell_plain_client(stream: &mut impl IoStream) -> io::Result<()> {
+    let text = "This port speaks TLS: the address begins with wss://.";
+    refuse(stream, &Refusal::new(StatusCode::BAD_REQUEST, text)).await
 }
 
 /// An HTTP error with a text for its reader.
@@ -157,6 +173,12 @@ async fn read_request(stream: &mut impl IoStream) -> io::Result<Result<RequestHe
                 let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
                 return Ok(Err(Refusal::new(status, text)));
             }
+            Err(_) if is_tls(&head) => {
+                let text = "There is no TLS on this port: the address begins with ws://.";
+                let mut refusal = Refusal::new(StatusCode::BAD_REQUEST, text);
+                refusal.error = AcceptError::UnexpectedTls;
+                return Ok(Err(refusal));
+            }
             Err(error) => return Ok(Err(refusal(&error))),
         }
     }
@@ -165,6 +187,11 @@ async fn read_request(stream: &mut impl IoStream) -> io::Result<Result<RequestHe
 /// The headers of a request without the types of the HTTP library.
 pub(crate) fn headers(headers: &HeaderMap) -> Headers {
     headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect()
+}
+
+/// Whether a peer's first bytes are those of TLS: a record of its handshake, or an alert.
+fn is_tls(head: &[u8]) -> bool {
+    matches!(head, [21 | 22] | [21 | 22, 3, ..])
 }
 
 type Accepted<T> = (Response<T>, Dialect);
@@ -325,25 +352,31 @@ pub(crate) async fn connect<S: IoStream>(
     // The library does not give back the frames that it has read behind the answer.
     let mut answer = Vec::new();
     let stream = InspectReader::new(stream, |bytes: &[u8]| answer.extend_from_slice(bytes));
-    match tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await {
+    let upgrade = tokio_tungstenite::client_async_with_config(request, stream, Some(config));
+    let fault = match upgrade.await {
         Ok((socket, response)) => {
             // Only the upgrade is tokio-tungstenite's: its stream is made for two tasks.
             let stream = socket.into_inner().into_inner();
             let frames = answer.get(head_length(&answer)?..).unwrap_or_default();
             let mut socket = WebSocket::over(stream, frames, Role::Client, max_frame);
             socket.extended = sessions && response.headers().get(HEADER) == Some(&HEADER_VALUE);
-            Ok(socket)
+            return Ok(socket);
         }
-        Err(tungstenite::Error::Http(response)) => {
-            Err(UpgradeError::Refused(response.status().as_u16()))
-        }
-        Err(tungstenite::Error::Io(error)) => Err(error.into()),
-        Err(tungstenite::Error::Protocol(ProtocolError::HandshakeIncomplete)) => {
+        Err(fault) => fault,
+    };
+    Err(match fault {
+        tungstenite::Error::Http(response) => UpgradeError::Refused(response.status().as_u16()),
+        tungstenite::Error::Io(error) => error.into(),
+        tungstenite::Error::Protocol(ProtocolError::HandshakeIncomplete) => {
             let fault = "the server closed the connection before the upgrade";
-            Err(io::Error::new(io::ErrorKind::UnexpectedEof, fault).into())
+            io::Error::new(io::ErrorKind::UnexpectedEof, fault).into()
         }
-        Err(other) => Err(io::Error::new(io::ErrorKind::InvalidData, other).into()),
-    }
+        _ if is_tls(&answer) => {
+            let fault = "the server speaks TLS: its address begins with wss://";
+            io::Error::new(io::ErrorKind::InvalidData, fault).into()
+        }
+        other => io::Error::new(io::ErrorKind::InvalidData, other).into(),
+    })
 }
 
 /// Returns the length of an answer's head, which the WebSocket library has found complete.

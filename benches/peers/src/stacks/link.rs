@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context as _, Result};
-use seqlink::{Client, Config, Control, Ctx, Link, Master, Router, Slave};
+use seqlink::{Client, Config, Control, Ctx, Link, Master, MasterBuilder, Router, Slave};
 
 use super::Caller;
 use crate::pace::Counter;
@@ -48,6 +48,11 @@ fn worker(_: &Forwarded, ctx: &Ctx<State>) -> Result<Link, &'static str> {
 
 /// A master that answers everything. `handlers` replaces the default limit.
 pub async fn serve(handlers: Option<usize>) -> Result<(Master, u16)> {
+    serve_with(Master::builder(), handlers).await
+}
+
+/// The same, set up further.
+pub async fn serve_with(builder: MasterBuilder, handlers: Option<usize>) -> Result<(Master, u16)> {
     let state = Arc::new(State::default());
     let router = Router::with_state(Arc::clone(&state))
         .request(play)
@@ -57,7 +62,7 @@ pub async fn serve(handlers: Option<usize>) -> Result<(Master, u16)> {
         .forward(worker);
     let mut config = Config::default();
     config.handlers = handlers.unwrap_or(config.handlers);
-    let master = Master::builder().router(router).config(config).build()?;
+    let master = builder.router(router).config(config).build()?;
     let address = master.listen("127.0.0.1:0").await?;
     state.master.set(master.clone()).ok();
     Ok((master, address.port()))
