@@ -296,7 +296,7 @@ async fn answers_that_wait_for_room_are_not_all_written() {
 /// What an address says of user and password shows nowhere.
 #[tokio::test]
 async fn a_password_in_an_address_does_not_show() {
-    let builder = Control::builder().url("wss://user:hunter2@h:1/a@b");
+    let builder = Control::builder().url("ftp://user:hunter2@h:1/a@b");
     assert!(!format!("{builder:?}").contains("hunter2"), "{builder:?}");
     let error = builder.connect().await.unwrap_err();
     let text = format!("{error} {error:?}");
