@@ -28,7 +28,7 @@ async fn answer(address: SocketAddr, request: &str) -> (u16, String) {
     (status, rest)
 }
 
-/// Asks for a WebSocket with these lines of its head; says whether it was let in, as far as the
+/// Asks for a WebSocket with these lines of its head. Returns whether it was let in, as far as the
 /// first message of the master. Who is not must be told in one line, by `rule`.
 async fn is_let_in(address: SocketAddr, path: &str, lines: &[&str], rule: &str) -> bool {
     match answer(address, &request(path, lines)).await {

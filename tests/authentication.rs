@@ -273,3 +273,78 @@ async fn the_authenticator_sees_where_a_client_comes_from_and_its_headers() {
     client.close("done").await;
     master.shutdown("done", DRAIN).await;
 }
+
+/// The authenticator is slow with a connection that its client gives up, and not with the next one.
+#[tokio::test(start_paused = true)]
+async fn a_late_admission_takes_nothing_from_a_newer_connection() {
+    let (asked, slow) = (AtomicUsize::new(0), Arc::new(tokio::sync::Notify::new()));
+    let gate = Arc::clone(&slow);
+    let master = Master::builder().authenticate(move |_: Registration| {
+        let (first, gate) = (asked.fetch_add(1, Ordering::SeqCst) == 0, Arc::clone(&gate));
+        async move {
+            if first {
+                gate.notified().await;
+            }
+            Ok::<(), String>(())
+        }
+    });
+    let master = master.build().unwrap();
+    let attach = || {
+        let (ours, theirs) = seqlink::transport::memory::session_pair();
+        let master = master.clone();
+        let theirs = tokio::spawn(async move { master.attach(theirs).await });
+        (tokio::spawn(slave().attach(ours)), theirs)
+    };
+    let (given_up, late) = attach();
+    sleep(Duration::from_millis(10)).await;
+    given_up.abort();
+    let (ours, theirs) = attach();
+    let (ours, good) = (ours.await.unwrap().unwrap(), theirs.await.unwrap().unwrap());
+    slow.notify_one();
+    if let Ok(late) = soon(late).await.unwrap() {
+        assert_eq!(soon(late.closed()).await.reason.as_str(), "Registered from another connection");
+    }
+    sleep(Duration::from_secs(1)).await;
+    assert!(master.slave(7).is_some_and(|link| link == good) && !ours.is_closed());
+}
+
+/// The same of a session: a socket whose resumption is admitted late takes nothing over.
+#[tokio::test(start_paused = true)]
+async fn a_late_resumption_takes_nothing_from_a_newer_socket() {
+    #[derive(Clone, Default)]
+    struct Slow(Arc<AtomicUsize>, Arc<tokio::sync::Notify>);
+    impl Authenticator for Slow {
+        async fn register(&self, _: Registration) -> Verdict {
+            Verdict::admit(Claims::default())
+        }
+        async fn resume(&self, _: Resumption) -> Verdict {
+            if self.0.fetch_add(1, Ordering::SeqCst) == 0 {
+                self.1.notified().await;
+            }
+            Verdict::Deny("late".into())
+        }
+    }
+    let slow = Slow::default();
+    slow.0.store(0, Ordering::SeqCst);
+    let decide = slow.clone();
+    let world = World::new(Master::builder().authenticator(decide).build().unwrap());
+    let client = world.connect(slave()).await;
+    let link = world.master.slave(7).unwrap();
+    // The first resumption hangs and its cable is cut; the second is denied, and ends the session.
+    world.cable().cut();
+    while slow.0.load(Ordering::SeqCst) < 1 {
+        sleep(Duration::from_millis(10)).await;
+    }
+    world.cable().cut();
+    assert!(soon(link.closed()).await.reason.as_str().contains("late"));
+    slow.1.notify_one();
+    assert!(soon(client.stopped()).await.error().is_some());
+}
+
+/// Two questions, of which one would be left out.
+#[test]
+fn a_second_authenticator_is_a_config_error() {
+    let decide = |_: Registration| async { Ok::<(), String>(()) };
+    let error = Master::builder().authenticate(decide).authenticate(decide).build().unwrap_err();
+    assert!(error.to_string().contains(".authenticate(…)"), "{error}");
+}

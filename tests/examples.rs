@@ -13,7 +13,7 @@ use seqlink::catalog::game_node::{
 use seqlink::{ConnectError, Control, Ctx, Router};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
-/// Runs an example that ends by itself; says what it printed.
+/// Runs an example that ends by itself. Returns what it printed.
 fn said(name: &str) -> String {
     let output = run(example(name, &[]));
     let (out, err) =

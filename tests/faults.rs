@@ -39,7 +39,7 @@ fn handlers(seen: &Arc<Seen>) -> Router<Seen> {
     Router::with_state(Arc::clone(seen)).event(on_tick).request(on_echo)
 }
 
-/// Sends numbered events and requests until there were enough cuts; says how many of each.
+/// Sends numbered events and requests until there were enough cuts. Returns how many of each.
 async fn talk(link: Link, mut dice: Dice, faults: &Faults, cuts: u64) -> (u64, u64) {
     let link = link.with_timeout(Duration::from_secs(120));
     let mut asked = 0;

@@ -47,7 +47,7 @@ async fn talk(link: Link) {
 }
 
 /// Has the conversation over a first connection on which so many bytes pass, and as many others
-/// as it takes. Says how many bytes passed over the first.
+/// as it takes. Returns how many bytes passed over the first.
 async fn conversation(left: [usize; 2], manner: Manner) -> [usize; 2] {
     let (up, down): (Arc<Seen>, Arc<Seen>) = Default::default();
     let master = Master::builder().router(handlers(&up)).build().unwrap();

@@ -154,7 +154,7 @@ impl Ends {
     }
 }
 
-/// Reads the request for an upgrade; says what agrees to it.
+/// Reads the request for an upgrade. Returns what agrees to it.
 async fn answer(stream: &mut DuplexStream, eol: &str) -> Vec<u8> {
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n") {

@@ -146,7 +146,7 @@ impl Play {
         }
     }
 
-    /// Plays the record at its own pace, in made-up time. Says how many frames of ours were as
+    /// Plays the record at its own pace, in made-up time. Returns how many frames of ours were as
     /// recorded.
     async fn run(mut self) -> usize {
         let (started, first) = (Instant::now(), self.lines[0].at);
@@ -600,7 +600,7 @@ struct Probe<'a> {
 }
 
 impl Probe<'_> {
-    /// Says how many differences there were.
+    /// Returns how many differences there were.
     async fn run(mut self, lines: &[Line]) -> usize {
         for line in lines {
             match &line.what {

@@ -283,7 +283,7 @@ async fn client(world: World, who: &'static str, builder: ClientBuilder) -> turm
     }
 }
 
-/// A world, for as long as it takes. Says what did not hold.
+/// A world, for as long as it takes. Returns what did not hold.
 fn run(seed: u64) -> Result<Facts, String> {
     let mut builder = turmoil::Builder::new();
     builder.tick_duration(TICK).tcp_capacity(1 << 16).enable_random_order();

@@ -257,7 +257,7 @@ async fn both_ways(installed: &Path) {
     assert_eq!((slave.ignored().events, control.ignored().events), (0, 0));
 }
 
-/// Waits until the link has a socket again; says how many frames were sent again.
+/// Waits until the link has a socket again. Returns how many frames were sent again.
 async fn resumed(states: &mut States) -> usize {
     loop {
         match states.next().await {

@@ -54,7 +54,7 @@ fn stage(name: &str) -> (Master, Tap, Program) {
     (master, tap, slave)
 }
 
-/// Waits until a slave's request has been answered; says the answer.
+/// Waits until a slave's request has been answered. Returns the answer.
 fn answered_once(tap: &Tap, name: &str) -> Value {
     eventually(&format!("the answer to {name}"), || {
         let frames = tap.frames();

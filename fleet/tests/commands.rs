@@ -210,7 +210,7 @@ fn an_interrupt_ends_each_program_well_and_the_other_side_learns_why() {
     other.says("closed by the peer: interrupted");
 }
 
-/// Reads one HTTP request; says its first line and its body.
+/// Reads one HTTP request. Returns its first line and its body.
 fn http_request(listener: &TcpListener) -> (String, Value, std::net::TcpStream) {
     let (socket, _) = listener.accept().unwrap();
     let mut reader = BufReader::new(socket.try_clone().unwrap());

@@ -1,5 +1,6 @@
 use std::fmt;
 use std::future::Future;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use semver::{Version, VersionReq};
@@ -31,7 +32,7 @@ pub struct MasterBuilder {
     limits: Limits,
     versions: Versions,
     token: Option<Secret>,
-    authenticator: Option<Arc<dyn DynAuthenticator>>,
+    authenticator: Result<Option<Arc<dyn DynAuthenticator>>, ConfigError>,
     dialect: Dialect,
     admission: Result<Admission, ConfigError>,
     on_change: Option<OnChange>,
@@ -47,7 +48,7 @@ impl MasterBuilder {
             limits: Limits::default(),
             versions: Versions::default(),
             token: None,
-            authenticator: None,
+            authenticator: Ok(None),
             dialect: Dialect::PLAIN,
             admission: Ok(Admission::default()),
             on_change: None,
@@ -165,7 +166,11 @@ impl MasterBuilder {
     /// Asks `authenticator` before a client is let in, and before it goes on with its session over
     /// another socket; after [`token`](Self::token) where that is set too.
     pub fn authenticator(mut self, authenticator: impl Authenticator) -> Self {
-        self.authenticator = Some(Arc::new(authenticator));
+        self.authenticator = match self.authenticator {
+            Ok(None) => Ok(Some(Arc::new(authenticator))),
+            // To leave one of two questions out would let in who was to stay outside.
+            _ => Err(ConfigError::Twice(".authenticate(…)")),
+        };
         self
     }
 
@@ -188,13 +193,14 @@ impl MasterBuilder {
     /// What was given to the builder and cannot work.
     pub fn build(self) -> Result<Master, ConfigError> {
         self.config.check()?;
+        let authenticator = self.authenticator?;
         Ok(Master::new(Inner {
             routes: self.routes.unwrap_or_else(|| Ok(Arc::default()))?,
             config: self.config,
             versions: self.versions,
             authenticator: match self.token {
-                Some(token) => Some(Arc::new(SharedToken { token, next: self.authenticator })),
-                None => self.authenticator,
+                Some(token) => Some(Arc::new(SharedToken { token, next: authenticator })),
+                None => authenticator,
             },
             dialect: self.dialect,
             admission: self.admission?,
@@ -202,6 +208,7 @@ impl MasterBuilder {
             tls: self.tls.as_ref().map(Acceptor::new).transpose()?,
             sessions: Mutex::default(),
             refused: RefusedConnections::default(),
+            accepted: AtomicU64::new(0),
             connections: Connections::new(&self.limits),
             detached: Detached::new(self.limits.detached_sessions),
             limits: self.limits,

@@ -12,6 +12,7 @@ mod upgrade;
 
 use std::collections::HashSet;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -29,7 +30,7 @@ use registry::{Membership, Registry};
 use sessions::{Found, Sessions};
 
 use crate::close::{CloseCode, Closed, Reason};
-use crate::error::HandshakeError;
+use crate::error::{HandshakeError, TransportError};
 use crate::handshake::{self, Arrival, HandshakeConfig, HeldSessions, Negotiated, SessionConfig};
 use crate::link::{Config, Link, Resumption, Routes, Unrecoverable};
 use crate::message::{Peer, Role};
@@ -77,7 +78,9 @@ struct Inner {
     limits: Limits,
     connections: Arc<Connections>,
     detached: Arc<Detached>,
-    /// HeldSessions while a change is made and told, so that changes are told in their order.
+    /// Numbers connections in the order in which they came: an authenticator may be slow with one.
+    accepted: AtomicU64,
+    /// Held while a change is made and told, so that changes are told in their order.
     announcing: Mutex<()>,
     on_change: Option<OnChange>,
     /// Made for the first that follows it.
@@ -169,6 +172,7 @@ impl Master {
         deadline: Instant,
         below: &Below,
     ) -> Result<Link, HandshakeError> {
+        let connection_number = self.inner.accepted.fetch_add(1, Ordering::Relaxed);
         let Inner { config, versions, authenticator, stop, .. } = &*self.inner;
         let handshake_config = HandshakeConfig {
             versions: versions.clone(),
@@ -189,23 +193,36 @@ impl Master {
             connection: &connection,
             below,
         };
-        let arrival = handshake::server(&mut transport, &handshake_config, &session, self);
+        let door = Door { master: self, connection: connection_number };
+        let arrival = handshake::server(&mut transport, &handshake_config, &session, &door);
         match arrival.await? {
-            Arrival::Fresh(negotiated) => Ok(self.start(transport, *negotiated, below)),
+            Arrival::Fresh(negotiated) => {
+                Ok(self.start(transport, *negotiated, below, connection_number))
+            }
             Arrival::Resume { found, last_seq } => {
+                if !self.sessions(|sessions| sessions.claim(&found, connection_number)) {
+                    // Its client has gone on over a newer one while the authenticator was asked.
+                    return Err(TransportError::Ended.into());
+                }
                 let mut transport = match self.hand_over(transport, found, last_seq).await {
                     Ok(link) => return Ok(link),
                     Err(transport) => transport,
                 };
                 let anew = handshake::invalidate(&mut transport, &handshake_config, &session);
                 let negotiated = anew.await?;
-                Ok(self.start(transport, *negotiated, below))
+                Ok(self.start(transport, *negotiated, below, connection_number))
             }
         }
     }
 
     /// A link over a finished handshake, on a task of its own.
-    fn start(&self, transport: Box<dyn Transport>, negotiated: Negotiated, below: &Below) -> Link {
+    fn start(
+        &self,
+        transport: Box<dyn Transport>,
+        negotiated: Negotiated,
+        below: &Below,
+        connection: u64,
+    ) -> Link {
         let inner = &self.inner;
         let resume_info = negotiated.resume_info.clone();
         let until = negotiated.admission.until;
@@ -213,10 +230,10 @@ impl Master {
         let (link, driver) = Link::start(transport, negotiated, Role::Master, config, routes);
         let is_certified = below.is_certified();
         let sockets = resume_info.map(|resume_info| {
-            let (link, detached) = (link.clone(), &inner.detached);
-            self.sessions(|sessions| sessions.open(&resume_info, link, is_certified, detached))
+            let session = (link.clone(), is_certified, connection);
+            self.sessions(|sessions| sessions.open(&resume_info, session, &inner.detached))
         });
-        let member = self.join(&link);
+        let member = self.join(&link, connection);
         if let Some(until) = until {
             inner.links.spawn(expire(link.clone(), until));
         }
@@ -251,15 +268,20 @@ impl Master {
         }
     }
 
-    fn join(&self, link: &Link) -> Member {
+    fn join(&self, link: &Link, connection: u64) -> Member {
         let _order = self.inner.announcing.lock().unwrap_or_else(PoisonError::into_inner);
-        let membership = self.registry(|registry| registry.join(link, &self.inner.limits));
+        let membership =
+            self.registry(|registry| registry.join(link, connection, &self.inner.limits));
         match membership {
             Membership::New => {}
             Membership::Replaces(old) => {
                 old.close_with(CloseCode::POLICY, Reason::REPLACED);
                 let closed = Closed::local(CloseCode::POLICY, Reason::REPLACED);
                 self.announce(MembershipEvent::Left(old, closed));
+            }
+            Membership::Late => {
+                link.close_with(CloseCode::POLICY, Reason::REPLACED);
+                return Member { master: self.clone(), link: link.clone() };
             }
             Membership::Full(limit, most) => {
                 link.close_with(CloseCode::TRY_AGAIN, handshake::full(limit, most).as_str());
@@ -311,9 +333,12 @@ impl Master {
     /// [`shutdown`](Self::shutdown), but no event comes after the last link has left.
     pub fn membership(&self) -> impl Stream<Item = MembershipEvent> + Send + Unpin + 'static {
         let sender = self.inner.membership.get_or_init(|| broadcast::channel(EVENTS).0);
-        // In this order: what joins or leaves between the two is in both, and told once below.
-        let events = sender.subscribe();
-        let present: Vec<Link> = self.slaves().into_iter().chain(self.controls()).collect();
+        // Under the lock by which links join and leave: what is told later of those that are there is
+        // told once, below.
+        let (events, present) = self.registry(|registry| {
+            let present = registry.slaves().into_iter().chain(registry.controls());
+            (sender.subscribe(), present.collect::<Vec<Link>>())
+        });
         let known: HashSet<u64> = present.iter().map(Link::number).collect();
         let changes = stream::unfold((events, known), |(mut events, mut known)| async move {
             loop {
@@ -413,18 +438,27 @@ async fn expire(link: Link, until: SystemTime) {
     }
 }
 
-impl HeldSessions for Master {
+/// The sessions of a master as one connection finds them.
+struct Door<'a> {
+    master: &'a Master,
+    connection: u64,
+}
+
+impl HeldSessions for Door<'_> {
     type Session = Found;
 
     fn find(&self, token: &Secret, below: &Below) -> Option<(Found, Peer, Claims)> {
-        let found = self.sessions(|sessions| sessions.find(token, below))?;
+        let found = self.master.sessions(|sessions| sessions.find(token, below))?;
         let (peer, claims) = (found.link.peer().clone(), found.link.all_claims().clone());
         Some((found, peer, claims))
     }
 
     fn deny(&self, found: Found, why: &str) {
-        // As it was said to the client, whose reason begins so already.
-        found.link.close_with(CloseCode::AUTHENTICATION, why);
+        // What is said late of an older connection does not concern the one that works.
+        if self.master.sessions(|sessions| sessions.claim(&found, self.connection)) {
+            // As it was said to the client, whose reason begins so already.
+            found.link.close_with(CloseCode::AUTHENTICATION, why);
+        }
     }
 }
 

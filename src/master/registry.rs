@@ -8,10 +8,17 @@ use crate::trust::Limits;
 /// The links that are registered with a master.
 #[derive(Debug, Default)]
 pub(super) struct Registry {
-    slaves: BTreeMap<i64, Link>,
+    slaves: BTreeMap<i64, Slave>,
     /// Two controls have nothing by which they could be told apart.
     controls: Vec<Link>,
     door: Door,
+}
+
+/// A slave's link, and the number of the connection that brought it.
+#[derive(Debug)]
+struct Slave {
+    link: Link,
+    connection: u64,
 }
 
 /// Whether links are let in.
@@ -28,6 +35,9 @@ pub(super) enum Membership {
     New,
     /// Another link had the same slave id.
     Replaces(Link),
+    /// A link over a newer connection has the id: this one was admitted late, and its client has given it
+    /// up.
+    Late,
     /// The master has shut down meanwhile.
     ShutDown(Reason),
     /// Others have taken the last room meanwhile.
@@ -35,7 +45,7 @@ pub(super) enum Membership {
 }
 
 impl Registry {
-    pub(super) fn join(&mut self, link: &Link, limits: &Limits) -> Membership {
+    pub(super) fn join(&mut self, link: &Link, connection: u64, limits: &Limits) -> Membership {
         if let Some(reason) = self.shut() {
             return Membership::ShutDown(reason);
         }
@@ -43,10 +53,15 @@ impl Registry {
             return Membership::Full(limit, most);
         }
         match (link.peer().role, link.peer().id) {
-            (Role::Slave, Some(id)) => match self.slaves.insert(id, link.clone()) {
-                Some(old) => Membership::Replaces(old),
-                None => Membership::New,
-            },
+            (Role::Slave, Some(id)) => {
+                if self.slaves.get(&id).is_some_and(|known| known.connection > connection) {
+                    return Membership::Late;
+                }
+                match self.slaves.insert(id, Slave { link: link.clone(), connection }) {
+                    Some(old) => Membership::Replaces(old.link),
+                    None => Membership::New,
+                }
+            }
             _ => {
                 self.controls.push(link.clone());
                 Membership::New
@@ -69,7 +84,7 @@ impl Registry {
     /// Takes the link out. Returns whether it was still in.
     pub(super) fn leave(&mut self, link: &Link) -> bool {
         if let Some(id) = link.peer().id
-            && self.slaves.get(&id).is_some_and(|known| known.same_link(link))
+            && self.slaves.get(&id).is_some_and(|known| known.link.same_link(link))
         {
             return self.slaves.remove(&id).is_some();
         }
@@ -83,11 +98,11 @@ impl Registry {
     }
 
     pub(super) fn slave(&self, id: i64) -> Option<Link> {
-        self.slaves.get(&id).cloned()
+        self.slaves.get(&id).map(|slave| slave.link.clone())
     }
 
     pub(super) fn slaves(&self) -> Vec<Link> {
-        self.slaves.values().cloned().collect()
+        self.slaves.values().map(|slave| slave.link.clone()).collect()
     }
 
     pub(super) fn controls(&self) -> Vec<Link> {

@@ -23,6 +23,8 @@ pub(super) struct Sessions {
 /// One session: how it is proved, and where its next socket goes.
 #[derive(Debug)]
 struct HeldSession {
+    /// The number of the newest connection that has brought a socket.
+    connection: u64,
     tokens: Tokens,
     link: Link,
     sockets: Arc<Slot>,
@@ -141,15 +143,14 @@ impl Sessions {
     pub(super) fn open(
         &mut self,
         resume_info: &ResumeInfo,
-        link: Link,
-        is_certified: bool,
+        (link, is_certified, connection): (Link, bool, u64),
         detached: &Arc<Detached>,
     ) -> SocketQueue {
         let slot = Arc::new(Slot::new());
         if let Some(number) = number(&resume_info.token) {
             let tokens = Tokens { shown: resume_info.token.clone(), given: VecDeque::new() };
             let sockets = Arc::clone(&slot);
-            let session = HeldSession { tokens, link, sockets, is_certified };
+            let session = HeldSession { tokens, link, sockets, is_certified, connection };
             self.sessions.insert(number, session);
         }
         SocketQueue { slot, timeout: resume_info.timeout, detached: Arc::clone(detached) }
@@ -168,6 +169,14 @@ impl Sessions {
         let resume_info = session.link.resume_info()?;
         let (link, sockets) = (session.link.clone(), Arc::clone(&session.sockets));
         Some(Found { number, link, sockets, resume_info, shown: token.clone() })
+    }
+
+    /// Returns whether no newer connection than this one has gone on with the session, or was denied it.
+    pub(super) fn claim(&mut self, found: &Found, connection: u64) -> bool {
+        let Some(session) = self.sessions.get_mut(&found.number) else { return true };
+        let is_newest = session.connection <= connection;
+        session.connection = session.connection.max(connection);
+        is_newest
     }
 
     /// A new token for the session, beside the one that was shown.

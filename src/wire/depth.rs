@@ -108,15 +108,15 @@ impl<const RESPONSE: bool> Formatter for &mut DepthFormatter<RESPONSE> {
     ) -> io::Result<()> {
         self.too_deep |= too_deep(fragment, self.levels.saturating_sub(self.entered));
         if RESPONSE && self.entered == 0 {
-            self.reserved = reserved_in(fragment);
+            self.reserved = reserved_in(fragment.as_bytes());
         }
         writer.write_all(fragment.as_bytes())
     }
 }
 
 /// The same of data that was JSON before.
-fn reserved_in(json: &str) -> Option<&'static str> {
-    let keys: BTreeMap<String, IgnoredAny> = serde_json::from_str(json).ok()?;
+pub(super) fn reserved_in(json: &[u8]) -> Option<&'static str> {
+    let keys: BTreeMap<String, IgnoredAny> = serde_json::from_slice(json).ok()?;
     RESERVED.into_iter().find(|key| keys.contains_key(*key))
 }
 

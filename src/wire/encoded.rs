@@ -5,7 +5,7 @@ use bytes::{BufMut as _, BytesMut};
 use serde::Serialize;
 use thiserror::Error;
 
-use super::depth::{DepthFormatter, MAX_DEPTH, too_deep};
+use super::depth::{DepthFormatter, MAX_DEPTH, reserved_in, too_deep};
 use super::limits::{NameError, check_name};
 use super::text::Text;
 
@@ -133,7 +133,10 @@ impl EncodedMessage {
         // Nothing that is written into memory can fail.
         let _ = serde_json::to_writer(&mut buffer, &to);
         let body = buffer.len();
-        if let Some(field) = write_json::<true>(&mut buffer, data)? {
+        if write_json::<true>(&mut buffer, data)?.is_some()
+            // What was seen may be the end of an escaped key: the whole key counts.
+            && let Some(field) = reserved_in(&buffer[body..])
+        {
             return Err(EncodeError::Reserved { field, name: name.into() });
         }
         match &buffer[body..] {
@@ -288,6 +291,17 @@ mod tests {
             text(error, Some(1)),
             r#"{"seq":1,"type":"stop_response","data":{"seq":9,"error":"no \"game\""}}"#
         );
+    }
+
+    #[test]
+    fn a_key_of_the_protocol_is_a_whole_key() {
+        let map = |key: &str| std::collections::BTreeMap::from([(key.to_owned(), 1)]);
+        for fine in ["a\"seq", "seq\n", "\u{1}error", "seqs"] {
+            assert!(EncodedMessage::response("a", 1, &map(fine)).is_ok(), "{fine:?}");
+        }
+        for own in ["seq", "error"] {
+            assert!(EncodedMessage::response("a", 1, &map(own)).is_err(), "{own}");
+        }
     }
 
     #[test]

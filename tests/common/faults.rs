@@ -45,7 +45,7 @@ enum Fate {
     Late,
 }
 
-/// Passes connections on to `target` and breaks each somewhere. Says where it listens.
+/// Passes connections on to `target` and breaks each somewhere. Returns where it listens.
 pub async fn proxy(target: SocketAddr, seed: u64, faults: Arc<Faults>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

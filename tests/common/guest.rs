@@ -41,7 +41,7 @@ impl Guest {
         guest
     }
 
-    /// Sends a frame of `kind`; says its number.
+    /// Sends a frame of `kind`. Returns its number.
     pub async fn say(&mut self, kind: &str, data: &str) -> u64 {
         self.seq += 1;
         let kind = Value::from(kind);

@@ -99,7 +99,7 @@ impl Session {
         (peer, link.unwrap(), Self { token })
     }
 
-    /// Goes on with the session over another socket. Says the last number that the master has.
+    /// Goes on with the session over another socket. Returns the last number that the master has.
     pub async fn resume(&self, master: &Master) -> (Scripted, u64) {
         let (ours, theirs) = memory::session_pair();
         let mut peer = Scripted(ours);

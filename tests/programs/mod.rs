@@ -122,7 +122,7 @@ impl Program {
         eventually(&what, || (self.out() + &self.err()).contains(text).then_some(()));
     }
 
-    /// Waits for its end; says the exit code.
+    /// Waits for its end. Returns the exit code.
     pub fn end(&mut self) -> i32 {
         let what = format!("the end of {}", self.name);
         let status = eventually(&what, || self.child.try_wait().expect("it can be waited for"));

@@ -100,7 +100,7 @@ impl Instances {
         UpdateInstances { instances: self.lock().values().map(entry).collect() }
     }
 
-    /// Keeps the configuration; says what the instance does, or which limit it is over.
+    /// Keeps the configuration. Returns what the instance does, or which limit it is over.
     fn assign(&self, request: AssignInstance) -> Result<SlaveStatus, String> {
         let config = request.serialized_config;
         let mut known = self.lock();

@@ -14,7 +14,7 @@ use tracing::info;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::clusterio;
-use crate::queue::notify::{Notifier, NotifyUrl};
+use crate::queue::notify::{Notifier, NotifyUrl, NotifyUrlParser};
 use crate::queue::{self, Dispatcher};
 use crate::settings::authenticator::{Guard, OwnAuthenticator};
 use crate::settings::file::FileArguments;
@@ -54,7 +54,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     print_games: bool,
     /// POST {userId, gameId, slaveId, status} there when a player's game runs; http only.
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = NotifyUrlParser)]
     notify_url: Option<NotifyUrl>,
     /// The protocol version to speak.
     #[arg(long, value_name = "V", default_value_t = seqlink::version::PROTOCOL)]

@@ -119,7 +119,7 @@ impl Process {
         self.stop.cancel();
     }
 
-    /// Waits until the game and its group are gone; says how it ended.
+    /// Waits until the game and its group are gone. Returns how it ended.
     pub(crate) async fn ended(&self) -> Ended {
         let mut ended = self.ended.clone();
         let known = ended.wait_for(Option::is_some).await.ok().and_then(|ended| ended.clone());

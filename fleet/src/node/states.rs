@@ -1,4 +1,4 @@
-//! Says what a link goes through, in words for people.
+//! Returns what a link goes through, in words for people.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use seqlink::{LinkState, States};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-/// Says each state of a link, until it has ended.
+/// Logs each state of a link, until it has ended.
 pub(crate) async fn tell(mut states: States) {
     let mut away = false;
     while let Some(state) = states.next().await {

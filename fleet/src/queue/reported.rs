@@ -72,7 +72,7 @@ impl fmt::Display for ReportError {
 
 impl Reported {
     /// `slave`, which is here, has these instances and no others. One that another slave has stays
-    /// there while that one is here. Says which are its own.
+    /// there while that one is here. Returns which are its own.
     pub(crate) fn report(
         &mut self,
         slave: i64,
@@ -129,7 +129,7 @@ impl Reported {
         while self.poll_timeout().is_some_and(|deadline| deadline <= now) && self.forget_first() {}
     }
 
-    /// Forgets the slave that is away the longest; says whether there was one.
+    /// Forgets the slave that is away the longest. Returns whether there was one.
     fn forget_first(&mut self) -> bool {
         let first = self.away.iter().min_by_key(|(_, since)| **since).map(|(slave, _)| *slave);
         let Some(first) = first else { return false };

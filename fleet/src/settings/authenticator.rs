@@ -14,7 +14,7 @@ use super::Failure;
 use super::own_token::{OwnToken, Published};
 use super::token::TokenArguments;
 
-/// Says how a master is guarded.
+/// Returns how a master is guarded.
 #[derive(Debug, Args)]
 pub(crate) struct OwnAuthenticator {
     #[command(flatten)]

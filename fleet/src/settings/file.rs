@@ -14,6 +14,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command};
 use toml::{Table, Value};
 
 use super::{Failure, USAGE, token};
+use crate::terminal::printable;
 
 /// What is said of the file in the help of each program that has one.
 #[derive(Debug, Args)]
@@ -34,7 +35,7 @@ const TABLES: [&str; 3] = ["master", "slave", "control"];
 /// What is for the command line alone.
 const NO_KEYS: [&str; 5] = ["config", "print-config", "print-games", "help", "version"];
 /// What is never printed.
-const SECRETS: [&str; 2] = ["token", "notify-url"];
+const SECRETS: [&str; 3] = ["token", "notify-url", "master"];
 
 /// What comes of the command line, the environment and the file.
 #[derive(Debug)]
@@ -108,6 +109,7 @@ fn flags_of(
         for (key, value) in table {
             let Some(arg) = keys(of).find(|arg| arg.get_long() == Some(key)) else {
                 let nearest = nearest(key, keys(of).filter_map(Arg::get_long));
+                let key = printable(key);
                 return Err(wrong(&format_args!(
                     ", [{name}]: there is no key {key}; did you mean {nearest}?"
                 )));

@@ -70,7 +70,7 @@ impl Interrupt {
         })
     }
 
-    /// Waits for the next of the two; says which one, in words fit for a close reason.
+    /// Waits for the next of the two. Returns which one, in words fit for a close reason.
     #[cfg(unix)]
     pub(crate) async fn wait(&mut self) -> &'static str {
         tokio::select! {

@@ -17,7 +17,7 @@ pub(super) const VARIABLE: &str = "SEQLINK_TOKEN";
 /// Longest token file, in bytes: more than fits a handshake.
 const LONGEST: u64 = 16 * 1024;
 
-/// Says which token it is.
+/// Returns which token it is.
 #[derive(Debug, Args)]
 pub(crate) struct TokenArguments {
     /// The token that lets slaves and controls in. Whoever lists the processes of this machine sees

@@ -75,7 +75,7 @@ fn command(installed: &Path, folder: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs a command of the master's to its end; says what it printed.
+/// Runs a command of the master's to its end. Returns what it printed.
 fn ask(installed: &Path, folder: &Path, arguments: &[&str]) -> String {
     let mut program = Program::start(command(installed, folder, arguments));
     assert_eq!(program.end(), 0, "{arguments:?}");

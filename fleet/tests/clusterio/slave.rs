@@ -156,7 +156,7 @@ impl RealControl {
         })
     }
 
-    /// Lets it quit as its own program does; says the exit code.
+    /// Lets it quit as its own program does. Returns the exit code.
     pub fn quit(&mut self) -> i32 {
         self.stdin = None;
         self.program.end()

@@ -77,7 +77,7 @@ impl Master {
         lines(&self.ask(&[&["--json"], arguments].concat()).1)
     }
 
-    /// Waits until node `id` is in this state; says what is listed of it.
+    /// Waits until node `id` is in this state. Returns what is listed of it.
     pub fn node(&self, id: i64, state: &str) -> Value {
         eventually(&format!("node {id} to be {state}"), || {
             let nodes = self.json(&["nodes"]).pop()?;

@@ -169,9 +169,7 @@ async fn read_request(stream: &mut impl IoStream) -> io::Result<Result<RequestHe
             Ok(Some((length, request))) => return Ok(Ok((request, head.split_off(length)))),
             Ok(None) if head.len() <= MAX_HEAD => {}
             Ok(None) => {
-                let text = "The request head is longer than 16 KiB.";
-                let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-                return Ok(Err(Refusal::new(status, text)));
+                return Ok(Err(long_head()));
             }
             Err(_) if is_tls(&head) => {
                 let text = "There is no TLS on this port: the address begins with ws://.";
@@ -182,6 +180,11 @@ async fn read_request(stream: &mut impl IoStream) -> io::Result<Result<RequestHe
             Err(error) => return Ok(Err(refusal(&error))),
         }
     }
+}
+
+fn long_head() -> Refusal {
+    let text = "The request head is longer than 16 KiB.";
+    Refusal::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, text)
 }
 
 /// The headers of a request without the types of the HTTP library.
@@ -279,6 +282,12 @@ pub(crate) fn switch<B>(
     admission: &Admission,
 ) -> Result<Accepted<String>, Refusal> {
     admit(request, admission)?;
+    // As of a request that is read here: they are kept until the client is let in.
+    let headers = request.headers().iter();
+    let bytes: usize = headers.map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if bytes > MAX_HEAD {
+        return Err(long_head());
+    }
     let mut response = upgrade(request)?;
     let dialect = agree(request.headers(), response.headers_mut(), setting);
     Ok((response, dialect))

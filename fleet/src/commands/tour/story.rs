@@ -68,7 +68,7 @@ impl Story {
         }
     }
 
-    /// Lets everybody play; an error says what did not come out as it should.
+    /// Lets everybody play; an error tells what did not come out as it should.
     pub(crate) async fn play(mut self, scene: &mut Scene) -> Result<(), Failure> {
         self.say(format_args!("the master listens on {}", scene.address()));
         let control = scene.control().await?;
