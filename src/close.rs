@@ -158,6 +158,11 @@ impl Closed {
         Self::local(CloseCode::PROTOCOL, format!("{}: {fault}", Reason::MALFORMED))
     }
 
+    /// Whether this side has ended the link because the peer may not be here any more.
+    pub(crate) fn is_denial(&self) -> bool {
+        self.by == ClosedBy::Local && self.code == CloseCode::AUTHENTICATION
+    }
+
     /// An end that neither side decided.
     pub fn lost(reason: impl AsRef<str>) -> Self {
         Self { by: ClosedBy::Lost, code: CloseCode::ABNORMAL, reason: Reason::new(reason) }

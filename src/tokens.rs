@@ -16,7 +16,7 @@
 
 use std::fmt;
 use std::future::{Ready, ready};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
@@ -28,7 +28,7 @@ use sha2::Sha256;
 
 use crate::message::Role;
 use crate::secret::Secret;
-use crate::trust::Registration;
+use crate::trust::{Claims, Registration, Verdict};
 
 const ALGORITHM: &str = "HS256";
 const SLAVE: &str = "slave";
@@ -88,11 +88,16 @@ impl ClusterioTokens {
     }
 
     /// For [`MasterBuilder::authenticate`](crate::MasterBuilder::authenticate): lets in a client that has a
-    /// token for what it registers as.
-    pub fn authenticator(
-        self,
-    ) -> impl Fn(Registration) -> Ready<Result<(), TokenError>> + Send + Sync + 'static {
-        move |registration| ready(self.check(&registration))
+    /// token for what it registers as, for as long as the token holds: where it has an `exp`, the link
+    /// and its session end then.
+    pub fn authenticator(self) -> impl Fn(Registration) -> Ready<Verdict> + Send + Sync + 'static {
+        move |registration| {
+            ready(match self.check_at(&registration, now()) {
+                Ok(None) => Verdict::admit(Claims::default()),
+                Ok(Some(end)) => Verdict::admit_until(Claims::default(), end),
+                Err(error) => Verdict::Deny(error.to_string()),
+            })
+        }
     }
 
     /// Whether the token of `registration` is one for what it registers as.
@@ -101,7 +106,7 @@ impl ClusterioTokens {
     ///
     /// Why it is not, in words fit for the client: they quote nothing.
     pub fn check(&self, registration: &Registration) -> Result<(), TokenError> {
-        self.check_at(registration, now())
+        self.check_at(registration, now()).map(drop)
     }
 
     /// A token for the slave with this id; it does not expire.
@@ -114,7 +119,12 @@ impl ClusterioTokens {
         self.sign(&json!({ "aud": USER, "user": name.as_ref(), "iat": now() }))
     }
 
-    fn check_at(&self, registration: &Registration, now: u64) -> Result<(), TokenError> {
+    /// Returns when the token ends, if it does.
+    fn check_at(
+        &self,
+        registration: &Registration,
+        now: u64,
+    ) -> Result<Option<SystemTime>, TokenError> {
         let token = registration.token.as_ref().ok_or(TokenError::Missing)?;
         let claims = self.verify(token.expose())?;
         let peer = &registration.peer;
@@ -129,7 +139,11 @@ impl ClusterioTokens {
         if !slave && claims.get("user").and_then(Value::as_str).is_none_or(str::is_empty) {
             return Err(TokenError::NoUser);
         }
-        in_time(&claims, now)
+        in_time(&claims, now)?;
+        let exp = claims.get("exp").and_then(Value::as_f64);
+        // A time beyond what the clock can hold is as good as none.
+        let left = exp.and_then(|exp| Duration::try_from_secs_f64(exp).ok());
+        Ok(left.and_then(|left| UNIX_EPOCH.checked_add(left)))
     }
 
     /// The claims of `token`, when it is one of ours.
@@ -267,11 +281,11 @@ mod tests {
     }
 
     fn slave(token: impl Into<Secret>) -> Result<(), TokenError> {
-        tokens().check_at(&registration(Role::Slave, Some(7), Some(token.into())), 1_000)
+        tokens().check_at(&registration(Role::Slave, Some(7), Some(token.into())), 1_000).map(drop)
     }
 
     fn control(token: impl Into<Secret>) -> Result<(), TokenError> {
-        tokens().check_at(&registration(Role::Control, None, Some(token.into())), 1_000)
+        tokens().check_at(&registration(Role::Control, None, Some(token.into())), 1_000).map(drop)
     }
 
     /// A token with these parts, signed with the key.
@@ -289,6 +303,27 @@ mod tests {
         assert_eq!(control(tokens.user_token("alice")), Ok(()));
         let negative = registration(Role::Slave, Some(-7), Some(tokens.slave_token(-7)));
         assert_eq!(tokens.check(&negative), Ok(()));
+    }
+
+    /// A session does not outlive the token that it was opened with.
+    #[test]
+    fn a_client_is_let_in_for_as_long_as_its_token_holds() {
+        let end = |exp: Value| {
+            let claims = json!({ "aud": "slave", "slave": 7, "exp": exp });
+            let token = signed(&json!({ "alg": "HS256" }), &claims);
+            let registration = registration(Role::Slave, Some(7), Some(token.into()));
+            match tokens().authenticator()(registration).into_inner() {
+                Verdict::Admit { until, .. } => until,
+                refused => panic!("{refused:?}"),
+            }
+        };
+        let later = UNIX_EPOCH + Duration::from_secs(99_999_999_999);
+        assert_eq!(end(json!(99_999_999_999_u64)), Some(later));
+        assert_eq!(end(json!(1e300)), None);
+        let tokens = tokens();
+        let registration = registration(Role::Slave, Some(7), Some(tokens.slave_token(7)));
+        let verdict = tokens.authenticator()(registration).into_inner();
+        assert!(matches!(verdict, Verdict::Admit { until: None, .. }));
     }
 
     /// Made with the `jsonwebtoken` package of Node, 8.5.1.

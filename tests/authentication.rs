@@ -348,3 +348,27 @@ fn a_second_authenticator_is_a_config_error() {
     let error = Master::builder().authenticate(decide).authenticate(decide).build().unwrap_err();
     assert!(error.to_string().contains(".authenticate(…)"), "{error}");
 }
+
+/// What it sends after that is not handled, however long it takes to hang up.
+#[tokio::test(start_paused = true)]
+async fn a_denied_client_is_not_listened_to() {
+    use common::scripted::Scripted;
+    use common::world::{Ticks, counting};
+    for (is_denied, handled) in [(true, 1), (false, 2)] {
+        let seen = Ticks::default();
+        let master = Master::builder().router(counting(&seen)).build().unwrap();
+        let (mut peer, link) = Scripted::control(&master).await;
+        peer.say(r#"{"seq":2,"type":"tick_event","data":{"n":1}}"#).await;
+        sleep(Duration::from_millis(10)).await;
+        if is_denied {
+            link.deny("revoked")
+        } else {
+            link.close("done")
+        }
+        sleep(Duration::from_millis(10)).await;
+        peer.say(r#"{"seq":3,"type":"tick_event","data":{"n":2}}"#).await;
+        soon(link.closed()).await;
+        sleep(Duration::from_millis(10)).await;
+        assert_eq!(seen.lock().unwrap().len(), handled, "denied: {is_denied}");
+    }
+}

@@ -258,9 +258,8 @@ impl Link {
 
     /// Ends the link, and the session with it, because its client may not be here any more: a credential
     /// was revoked. The client is told `Authentication failed: ` and `reason`, and does not come back by
-    /// itself. Otherwise as [`close`](Self::close): events that a client still sends are handled until it
-    /// hangs up, at most for [`Config::close_timeout`](super::Config). A client without a socket learns
-    /// nothing: it registers anew, and it is for the authenticator to refuse it.
+    /// itself. Otherwise as [`close`](Self::close), but nothing that it still sends is handled. A client
+    /// without a socket learns nothing: it registers anew, and it is for the authenticator to refuse it.
     pub fn deny(&self, reason: impl AsRef<str>) {
         self.close_with(CloseCode::AUTHENTICATION, Reason::denied(reason.as_ref()).as_str());
     }

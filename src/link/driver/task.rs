@@ -192,6 +192,8 @@ impl LinkTask {
                 Poll::Ready(Ok(Incoming::Close(code, _))) if closed.by == ClosedBy::Remote => {
                     closed.code = code;
                 }
+                // A client that may not be here any more is not listened to.
+                Poll::Ready(Ok(_)) if closed.is_denial() => {}
                 // A broken rule no longer matters: the link ends anyway.
                 Poll::Ready(Ok(incoming)) => drop(self.inbound.receive(incoming, cx)),
                 Poll::Ready(Err(_)) => {
