@@ -78,7 +78,7 @@ impl Below {
         false
     }
 
-    /// Whether the other side may be this peer; says who it is instead.
+    /// Whether the other side may be this peer. The error is who it is instead.
     pub(crate) fn check(&self, role: Role, id: Option<i64>) -> Result<(), String> {
         #[cfg(feature = "tls")]
         if let Some(certificate) = &self.certificate {

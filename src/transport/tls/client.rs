@@ -108,6 +108,7 @@ impl ClientTls {
         let versions = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(|error| TlsError::Provider(error.to_string().into()))?;
+        // The only way in for a verifier; all three of ours check the name and the signature.
         let config =
             versions.dangerous().with_custom_certificate_verifier(Arc::clone(&self.verifier));
         let mut config = match &self.identity {
@@ -117,6 +118,7 @@ impl ClientTls {
                 config.with_client_cert_resolver(Arc::new(identity))
             }
         };
+        // A resumed TLS session does not show the certificate again: one that was revoked would stay.
         config.resumption = Resumption::disabled();
         Ok(config)
     }
@@ -186,6 +188,7 @@ fn parse(text: &str) -> Option<Fingerprint> {
         return None;
     }
     for (byte, digits) in fingerprint.iter_mut().zip(digits) {
+        // `from_str_radix` would take a sign too.
         let are_two = digits.len() == 2 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
         *byte = u8::from_str_radix(digits, 16).ok().filter(|_| are_two)?;
     }
@@ -214,6 +217,7 @@ impl ServerCertVerifier for Pin {
             let other = OtherError(Arc::new(OtherFingerprint { presented, pinned }));
             return Err(CertificateError::Other(other).into());
         }
+        // A certificate for another name may be on another machine of the same fleet.
         verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
         Ok(ServerCertVerified::assertion())
     }
@@ -234,6 +238,7 @@ impl ServerCertVerifier for Pin {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
+        // The certificate is public: only this shows that the other side has its key.
         let algorithms = &self.provider.signature_verification_algorithms;
         verify_tls13_signature(message, certificate, signature, algorithms)
     }

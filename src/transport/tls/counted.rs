@@ -18,6 +18,7 @@ pub(crate) struct Counts {
 
 impl Counts {
     pub(crate) fn traffic(&self) -> Traffic {
+        // Written and read by the link's task; atomics only because the stream is deep inside of TLS.
         Traffic { received: self.received.load(Relaxed), sent: self.sent.load(Relaxed) }
     }
 }

@@ -24,6 +24,7 @@ pub(crate) fn fault(error: &io::Error) -> Option<TlsFault> {
 
 /// The same for an error before the handshake is over.
 pub(super) fn of_handshake(error: &io::Error) -> Option<TlsFault> {
+    // A server that refuses a client may close before its alert is read.
     let is_end = matches!(
         error.kind(),
         io::ErrorKind::UnexpectedEof

@@ -175,6 +175,7 @@ impl Acceptor {
 
     async fn handshake(&self, stream: TcpStream) -> Result<Secured, Failed> {
         let mut first = [0];
+        // An HTTP method begins with a capital letter, a TLS record with a number below 32.
         // Nothing is made for a client that says nothing.
         match stream.peek(&mut first).await {
             Ok(0) => return Err(Failed::Told(TlsFault::Ended)),
@@ -185,6 +186,7 @@ impl Acceptor {
         let config = Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner));
         let stream = CountedStream::new(stream);
         let counts = stream.counts();
+        // Fallible, because it gives the stream back: the alert still has to be read at the other end.
         match TlsAcceptor::from(config).accept(stream).into_fallible().await {
             Ok(stream) => {
                 let certificates = stream.get_ref().1.peer_certificates();
@@ -221,12 +223,13 @@ impl fmt::Debug for Acceptor {
 pub(crate) struct Certificate(CertificateDer<'static>);
 
 impl Certificate {
-    /// Whether it is that of this peer; says whose it is instead.
+    /// Whether it is that of this peer. The error is whose it is instead.
     pub(crate) fn check(&self, role: Role, id: Option<i64>) -> Result<(), String> {
         let name = match (role, id) {
             (Role::Slave, Some(id)) => format!("slave-{id}.seqlink.internal"),
             _ => format!("{role}.seqlink.internal"),
         };
+        // By the TLS library's own check of names, so that no certificate is taken apart here.
         let is_for = |name: &str| {
             let name =
                 DnsName::try_from(name.to_owned()).map_err(|_| Error::UnsupportedNameType)?;
