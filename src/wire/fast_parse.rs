@@ -223,7 +223,7 @@ proptest! {
     })]
 
     #[test]
-    fn a_skimmed_frame_is_what_the_whole_frame_is(text in frame()) {
+    fn a_frame_that_is_parsed_fast_is_what_its_full_parse_gives(text in frame()) {
         check_frame(&text)?;
     }
 
@@ -237,7 +237,7 @@ proptest! {
     }
 
     #[test]
-    fn a_skimmed_response_is_what_the_whole_response_is(data in data(), harms in vec(harm(), 0..3)) {
+    fn so_is_a_response(data in data(), harms in vec(harm(), 0..3)) {
         let mut data = data;
         check_response(&data)?;
         for harm in &harms {
@@ -248,7 +248,7 @@ proptest! {
 
     /// What this library writes takes the short way at the peer.
     #[test]
-    fn what_a_draft_writes_is_skimmed(
+    fn what_this_side_writes_is_parsed_fast(
         name in "[a-zß€ ,:{}]{1,30}",
         seq in 1..=MAX_SEQ,
         to in 1..=MAX_SEQ,
@@ -270,7 +270,10 @@ proptest! {
         let Ok(keys) = keys else { return Ok(()) };
         let own = ["seq", "error"].iter().any(|key| keys.contains_key(*key));
         prop_assert_eq!(own, matches!(answer, Err(EncodeError::Reserved { .. })));
-        prop_assume!(!own);
+        // No reject: half of all data has one, and the runner gives up after 1,024 of them.
+        if own {
+            return Ok(());
+        }
         let answer = answer.unwrap().to_frame(Some(seq)).unwrap();
         let frame = Frame::parse_fast(answer.as_str());
         prop_assert!(frame.is_some(), "{}", answer.as_str());
@@ -292,9 +295,9 @@ proptest! {
     }
 }
 
-/// The properties above would hold of a reader that never skims anything.
+/// The properties above would hold of a reader that never parses fast.
 #[test]
-fn most_frames_are_skimmed() {
+fn most_frames_are_parsed_fast() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let mut fast = 0;
     for _ in 0..1000 {

@@ -14,7 +14,7 @@ pub struct Text(Utf8Bytes);
 
 impl Text {
     /// Takes `bytes` when they are UTF-8.
-    pub fn new(bytes: Bytes) -> Result<Self, Utf8Error> {
+    pub(crate) fn new(bytes: Bytes) -> Result<Self, Utf8Error> {
         Ok(Self(Utf8Bytes::try_from(bytes)?))
     }
 
@@ -31,11 +31,6 @@ impl Text {
     /// Whether there is no text.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
-    }
-
-    /// The bytes of the text, without a copy.
-    pub fn into_bytes(self) -> Bytes {
-        self.0.into()
     }
 
     pub(crate) fn from_utf8(text: Utf8Bytes) -> Self {
