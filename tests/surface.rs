@@ -174,3 +174,26 @@ fn a_config_can_be_written_as_a_chain() {
     });
     assert_eq!(chained, set);
 }
+
+/// When the older link of a slave is told to have left, the newer is registered and not told yet.
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_members_that_begins_within_a_change_tells_it_once() {
+    let shared = std::sync::Arc::new(std::sync::OnceLock::<Master>::new());
+    let (sender, mut streams) = tokio::sync::mpsc::unbounded_channel();
+    let master = Master::builder().on_change({
+        let shared = std::sync::Arc::clone(&shared);
+        move |event| {
+            if let MembershipEvent::Left(..) = event {
+                let _ = sender.send(shared.get().unwrap().membership());
+            }
+        }
+    });
+    let master = master.build().unwrap();
+    shared.set(master.clone()).unwrap();
+    join(&master, slave()).await;
+    let newer = join(&master, slave()).await;
+    let mut members = streams.recv().await.unwrap();
+    assert_eq!(describe(&soon(members.next()).await.unwrap()), "+slave 7");
+    newer.close("done");
+    assert_eq!(describe(&soon(members.next()).await.unwrap()), "-slave 7");
+}

@@ -331,7 +331,7 @@ impl Master {
     /// A reader that falls 1,024 events behind has missed some: its stream ends, with a warning in the
     /// log, and another call begins anew with what is registered then. The stream does not end with
     /// [`shutdown`](Self::shutdown), but no event comes after the last link has left.
-    pub fn membership(&self) -> impl Stream<Item = MembershipEvent> + Send + Unpin + 'static {
+    pub fn membership(&self) -> impl Stream<Item = MembershipEvent> + Send + Unpin + use<> {
         let sender = self.inner.membership.get_or_init(|| broadcast::channel(EVENTS).0);
         // Under the lock by which links join and leave: what is told later of those that are there is
         // told once, below.
