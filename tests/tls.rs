@@ -67,16 +67,6 @@ where
     (client.unwrap(), link)
 }
 
-/// Large messages both ways, and a graceful end.
-async fn works(client: Client, link: Link) {
-    let text = "x".repeat(100_000);
-    assert_eq!(link.request(&echo(&text)).await.unwrap().text, text);
-    let up = client.link().await.unwrap();
-    assert_eq!(up.request(&echo(&text)).await.unwrap().text, text);
-    client.close("done").await;
-    assert_eq!(soon(link.closed()).await.reason.as_str(), "done");
-}
-
 #[tokio::test]
 async fn a_tls_stream_becomes_a_link_as_the_readme_says() {
     let master = Master::builder().router(router()).build().unwrap();

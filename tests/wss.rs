@@ -20,8 +20,7 @@ use futures::future::join_all;
 use seqlink::tls::{ClientTls, ServerTls, TlsError};
 use seqlink::transport::websocket::WebSocket;
 use seqlink::{
-    Client, ClientBuilder, Config, ConfigError, ConnectError, Link, LinkState, Master, Reconnect,
-    Slave,
+    Client, ClientBuilder, Config, ConfigError, ConnectError, LinkState, Master, Reconnect, Slave,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -76,16 +75,6 @@ async fn no_tls(port: u16, tls: ClientTls) -> String {
     let text = refusal(control(), &localhost(port), tls).await;
     let start = format!("no TLS with {}api/socket: ", localhost(port));
     text.strip_prefix(&start).expect(&text).to_owned()
-}
-
-/// Large messages both ways, and a graceful end.
-async fn works(client: Client, link: Link) {
-    let text = "x".repeat(100_000);
-    assert_eq!(link.request(&echo(&text)).await.unwrap().text, text);
-    let up = client.link().await.unwrap();
-    assert_eq!(up.request(&echo(&text)).await.unwrap().text, text);
-    client.close("done").await;
-    assert_eq!(soon(link.closed()).await.reason.as_str(), "done");
 }
 
 /// What this thread logs while it is there.

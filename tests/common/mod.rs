@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use seqlink::transport::memory::{self, Cable};
 use seqlink::{
-    ClientBuilder, Config, Control, Ctx, Empty, Event, Link, Master, MasterBuilder, Request,
-    Router, Slave,
+    Client, ClientBuilder, Config, Control, Ctx, Empty, Event, Link, Master, MasterBuilder,
+    Request, Router, Slave,
 };
 use serde::{Deserialize, Serialize};
 
@@ -157,4 +157,14 @@ pub fn config(change: impl FnOnce(&mut Config)) -> Config {
 /// Waits for `future` with made-up time that a test cannot exceed.
 pub async fn soon<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(Duration::from_secs(60), future).await.expect("it takes too long")
+}
+
+/// Large messages both ways, and a graceful end.
+pub async fn works(client: Client, link: Link) {
+    let text = "x".repeat(100_000);
+    assert_eq!(link.request(&echo(&text)).await.unwrap().text, text);
+    let up = client.link().await.unwrap();
+    assert_eq!(up.request(&echo(&text)).await.unwrap().text, text);
+    client.close("done").await;
+    assert_eq!(soon(link.closed()).await.reason.as_str(), "done");
 }

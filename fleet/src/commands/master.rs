@@ -14,11 +14,12 @@ use tracing::info;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::clusterio;
-use crate::queue::notify::{Notifier, NotifyUrl, NotifyUrlParser};
+use crate::queue::notify::{Notifier, NotifyUrl};
 use crate::queue::{self, Dispatcher};
 use crate::settings::authenticator::{Guard, OwnAuthenticator};
 use crate::settings::file::FileArguments;
 use crate::settings::setup::{self, Interrupt};
+use crate::settings::unquoted::Unquoted;
 use crate::settings::{self, Failure, listen, private_process};
 
 /// Lets slaves and controls in, and gives the players who wait to the nodes that are free.
@@ -54,7 +55,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     print_games: bool,
     /// POST {userId, gameId, slaveId, status} there when a player's game runs; http only.
-    #[arg(long, value_name = "URL", value_parser = NotifyUrlParser)]
+    #[arg(long, value_name = "URL", value_parser = Unquoted(NotifyUrl::parse))]
     notify_url: Option<NotifyUrl>,
     /// The protocol version to speak.
     #[arg(long, value_name = "V", default_value_t = seqlink::version::PROTOCOL)]

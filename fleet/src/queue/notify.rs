@@ -4,13 +4,10 @@
 //! of its own empties, one request at a time and each with a time limit. What does not fit is
 //! dropped and logged, and so is what the application does not take; nothing is sent twice.
 
-use std::ffi::OsStr;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::builder::{StringValueParser, TypedValueParser};
-use clap::error::ErrorKind;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, USER_AGENT};
@@ -31,6 +28,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct NotifyUrl(Uri);
 
+impl NotifyUrl {
+    /// For the command line: the URL may hold a key, and is not quoted.
+    pub(crate) fn parse(url: &str) -> Result<Self, String> {
+        url.parse().map_err(|error| format!("the URL of --notify-url: {error}"))
+    }
+}
+
 impl FromStr for NotifyUrl {
     type Err = String;
 
@@ -49,27 +53,6 @@ impl FromStr for NotifyUrl {
             return Err("the port is not a number from 0 to 65535".to_owned());
         }
         Ok(Self(uri))
-    }
-}
-
-/// Parses a URL that may hold a key: unlike clap's own parsers it never quotes what it was given.
-#[derive(Clone, Debug)]
-pub(crate) struct NotifyUrlParser;
-
-impl TypedValueParser for NotifyUrlParser {
-    type Value = NotifyUrl;
-
-    fn parse_ref(
-        &self,
-        command: &clap::Command,
-        argument: Option<&clap::Arg>,
-        value: &OsStr,
-    ) -> Result<NotifyUrl, clap::Error> {
-        let text = StringValueParser::new().parse_ref(command, argument, value)?;
-        text.parse().map_err(|error| {
-            let text = format!("the URL of --notify-url: {error}\n");
-            clap::Error::raw(ErrorKind::ValueValidation, text).with_cmd(command)
-        })
     }
 }
 

@@ -26,7 +26,8 @@ impl Slaves {
 
     /// The number of `link`, if it is its slave's present one.
     pub(crate) fn number(&self, link: &Link) -> Option<u64> {
-        self.numbered(link.peer().id?, link.number()).map(|link| link.number())
+        let present = self.0.get(&link.peer().id?)?;
+        (present == link).then(|| link.number())
     }
 
     /// The present link of slave `id`, if it has this number.

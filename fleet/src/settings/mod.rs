@@ -13,6 +13,7 @@ pub(crate) mod private_process;
 pub(crate) mod random;
 pub(crate) mod setup;
 pub(crate) mod token;
+pub(crate) mod unquoted;
 
 pub use exit::Failure;
 pub(crate) use exit::{USAGE, finish};

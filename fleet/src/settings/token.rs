@@ -1,15 +1,13 @@
 //! The `--token` and `--token-file` of all programs.
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use clap::builder::{StringValueParser, TypedValueParser};
-use clap::error::ErrorKind;
 use seqlink::Secret;
 
+use super::unquoted::Unquoted;
 use super::{Failure, USAGE};
 
 /// Where the token may stand instead of an argument.
@@ -22,7 +20,7 @@ const LONGEST: u64 = 16 * 1024;
 pub(crate) struct TokenArguments {
     /// The token that lets slaves and controls in. Whoever lists the processes of this machine sees
     /// it: better use --token-file, or else the environment variable SEQLINK_TOKEN.
-    #[arg(long, value_name = "TOKEN", value_parser = TokenParser, global = true)]
+    #[arg(long, value_name = "TOKEN", value_parser = Unquoted(parse), global = true)]
     token: Option<Secret>,
     /// A file that holds the token and nothing else.
     ///
@@ -77,25 +75,7 @@ fn read(path: &Path) -> io::Result<Secret> {
     }
 }
 
-/// Parses a token: any text but the empty one. Unlike clap's own parsers it never quotes what it was
-/// given.
-#[derive(Clone, Debug)]
-struct TokenParser;
-
-impl TypedValueParser for TokenParser {
-    type Value = Secret;
-
-    fn parse_ref(
-        &self,
-        command: &clap::Command,
-        argument: Option<&clap::Arg>,
-        value: &OsStr,
-    ) -> Result<Secret, clap::Error> {
-        let text = StringValueParser::new().parse_ref(command, argument, value)?;
-        if text.is_empty() {
-            let help = format!("{EMPTY}\n");
-            return Err(clap::Error::raw(ErrorKind::InvalidValue, help).with_cmd(command));
-        }
-        Ok(Secret::from(text))
-    }
+/// Any text but the empty one.
+fn parse(text: &str) -> Result<Secret, String> {
+    if text.is_empty() { Err(EMPTY.to_owned()) } else { Ok(text.into()) }
 }
