@@ -91,6 +91,7 @@ pub mod printable;
 pub mod secret;
 #[doc(hidden)]
 pub mod session;
+mod setters;
 #[cfg(feature = "clusterio-tokens")]
 pub mod tokens;
 pub mod transport;

@@ -61,7 +61,7 @@ pub(crate) trait HeldSessions: Send + Sync {
     fn find(&self, token: &Secret, below: &Below) -> Option<(Self::Session, Peer, Claims)>;
 
     /// Ends a session whose client may not come back.
-    fn deny(&self, found: Self::Session, why: &str);
+    fn deny(&self, found: &Self::Session, why: &str);
 }
 
 /// The master's script. `held` are the sessions. On an error the peer has been told.
@@ -135,14 +135,11 @@ impl<T: Transport> Script<'_, T> {
         {
             let resume: Resume = data(&read(&text, REGISTRATION)?, Resume::TYPE)?;
             if let Some((found, peer, claims)) = held.find(&resume.session_token, session.below) {
-                match self.admit_again(session, peer, claims).await {
-                    Ok(()) => return Ok(Served::Resume(found, resume.last_seq)),
-                    Err(HandshakeError::Authentication(reason)) => {
-                        held.deny(found, reason.as_str());
-                        return Err(HandshakeError::Authentication(reason));
-                    }
-                    Err(error) => return Err(error),
+                let admitted = self.admit_again(session, peer, claims).await;
+                if let Err(HandshakeError::Authentication(reason)) = &admitted {
+                    held.deny(&found, reason.as_str());
                 }
+                return admitted.map(|()| Served::Resume(found, resume.last_seq));
             }
             self.begin_anew(session).await?
         } else {

@@ -4,6 +4,7 @@ use tokio::time::Instant;
 
 use crate::error::ConfigError;
 use crate::session::{HEARTBEAT_INTERVALS, SESSION_TIMEOUTS};
+use crate::setters::setters;
 
 /// Times and limits of a link. Start from [`Config::default`] and set what has to differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,90 +101,18 @@ impl Config {
     }
 }
 
-/// Setters, to be chained: `Config::default().with_handlers(64)`.
-impl Config {
-    /// Sets [`request_timeout`](Self::request_timeout).
-    #[must_use]
-    pub fn with_request_timeout(mut self, request_timeout: Duration) -> Self {
-        self.request_timeout = request_timeout;
-        self
-    }
-
-    /// Sets [`handshake_timeout`](Self::handshake_timeout).
-    #[must_use]
-    pub fn with_handshake_timeout(mut self, handshake_timeout: Duration) -> Self {
-        self.handshake_timeout = handshake_timeout;
-        self
-    }
-
-    /// Sets [`tls_timeout`](Self::tls_timeout).
+setters!(Config {
+    with_request_timeout: request_timeout, Duration;
+    with_handshake_timeout: handshake_timeout, Duration;
     #[cfg(feature = "tls")]
-    #[must_use]
-    pub fn with_tls_timeout(mut self, tls_timeout: Duration) -> Self {
-        self.tls_timeout = tls_timeout;
-        self
-    }
-
-    /// Sets [`heartbeat_interval`](Self::heartbeat_interval).
-    #[must_use]
-    pub fn with_heartbeat_interval(mut self, heartbeat_interval: Duration) -> Self {
-        self.heartbeat_interval = heartbeat_interval;
-        self
-    }
-
-    /// Sets [`session_timeout`](Self::session_timeout).
-    #[must_use]
-    pub fn with_session_timeout(mut self, session_timeout: Duration) -> Self {
-        self.session_timeout = session_timeout;
-        self
-    }
-
-    /// Sets [`disconnect_timeout`](Self::disconnect_timeout).
-    #[must_use]
-    pub fn with_disconnect_timeout(mut self, disconnect_timeout: Duration) -> Self {
-        self.disconnect_timeout = disconnect_timeout;
-        self
-    }
-
-    /// Sets [`close_timeout`](Self::close_timeout).
-    #[must_use]
-    pub fn with_close_timeout(mut self, close_timeout: Duration) -> Self {
-        self.close_timeout = close_timeout;
-        self
-    }
-
-    /// Sets [`max_frame`](Self::max_frame).
-    #[must_use]
-    pub fn with_max_frame(mut self, max_frame: usize) -> Self {
-        self.max_frame = max_frame;
-        self
-    }
-
-    /// Sets [`outbox`](Self::outbox).
-    #[must_use]
-    pub fn with_outbox(mut self, outbox: usize) -> Self {
-        self.outbox = outbox;
-        self
-    }
-
-    /// Sets [`inbox`](Self::inbox).
-    #[must_use]
-    pub fn with_inbox(mut self, inbox: usize) -> Self {
-        self.inbox = inbox;
-        self
-    }
-
-    /// Sets [`requests_in_flight`](Self::requests_in_flight).
-    #[must_use]
-    pub fn with_requests_in_flight(mut self, requests_in_flight: usize) -> Self {
-        self.requests_in_flight = requests_in_flight;
-        self
-    }
-
-    /// Sets [`handlers`](Self::handlers).
-    #[must_use]
-    pub fn with_handlers(mut self, handlers: usize) -> Self {
-        self.handlers = handlers;
-        self
-    }
-}
+    with_tls_timeout: tls_timeout, Duration;
+    with_heartbeat_interval: heartbeat_interval, Duration;
+    with_session_timeout: session_timeout, Duration;
+    with_disconnect_timeout: disconnect_timeout, Duration;
+    with_close_timeout: close_timeout, Duration;
+    with_max_frame: max_frame, usize;
+    with_outbox: outbox, usize;
+    with_inbox: inbox, usize;
+    with_requests_in_flight: requests_in_flight, usize;
+    with_handlers: handlers, usize;
+});

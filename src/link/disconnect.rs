@@ -15,7 +15,7 @@ pub(super) async fn disconnect(handle: &Handle, limit: Duration, closed: Closed)
     let _close = CloseAtEnd { handle, closed };
     let both = async { tokio::join!(prepare(handle), handle.drained()) };
     if timeout(limit, both).await.is_err() {
-        let (peer, pending) = (handle.describe_peer(), handle.pending());
+        let (peer, pending) = (handle.peer(), handle.pending());
         tracing::warn!(%peer, ?limit, pending, "not drained in time, closing all the same");
     }
 }

@@ -16,12 +16,11 @@ pub(super) async fn relay<R: Request>(
     timeout: Option<Duration>,
 ) -> Result<Box<RawValue>, String> {
     let request = request.map_err(SendError::from);
-    let peer = target.describe_peer();
     let timeout = R::TIMEOUT.or(timeout);
-    RequestFuture::raw(target, request, timeout).await.map_err(|error| match error {
+    RequestFuture::raw(target.clone(), request, timeout).await.map_err(|error| match error {
         // The target's own error reaches the asker as if it had been asked directly.
         RequestError::Remote(error) => error.message().to_owned(),
-        other => format!("{peer} did not answer {}: {other}", R::NAME),
+        other => format!("{} did not answer {}: {other}", target.peer(), R::NAME),
     })
 }
 
@@ -42,7 +41,7 @@ pub(super) fn hand_on_to_all<E: Event>(
     for target in targets {
         let handed = event.as_ref().map_err(SendError::clone);
         if let Err(error) = handed.and_then(|event| hand_on::<E>(&target, event)) {
-            let to = target.describe_peer();
+            let to = target.peer();
             tracing::error!(name = E::NAME, %to, %error, "an event cannot be handed on");
         }
     }

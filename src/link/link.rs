@@ -62,7 +62,7 @@ impl Link {
     ) -> (Self, Driver) {
         let Negotiated { first, session, peer, version, resume_info, admission } = negotiated;
         let Session { sending, receiving } = session;
-        let handle = Handle::new(us, (peer, admission), version, config, sending, resume_info);
+        let handle = Handle::new(us, peer, admission.claims, version, config, sending, resume_info);
         let outlet = Outlet::new(handle.clone());
         (Self::new(handle), Driver::new(transport, first, outlet, receiving, routes))
     }
@@ -316,10 +316,6 @@ impl Link {
 
     pub(crate) fn renews_token(&self) -> bool {
         self.handle.dialect().renews_token
-    }
-
-    pub(crate) fn describe_peer(&self) -> String {
-        self.handle.describe_peer()
     }
 }
 

@@ -83,33 +83,23 @@ impl Master {
         }
     }
 
-    #[cfg(not(feature = "tls"))]
-    async fn let_in(
-        &self,
-        stream: TcpStream,
-        admission: &Admission,
-        from: SocketAddr,
-    ) -> Result<Link, AcceptError> {
-        self.open(stream, admission, Some(from), &Below::default()).await
-    }
-
     /// With TLS where the master has it.
-    #[cfg(feature = "tls")]
     async fn let_in(
         &self,
         stream: TcpStream,
         admission: &Admission,
         from: SocketAddr,
     ) -> Result<Link, AcceptError> {
-        let Inner { config, stop, tls, .. } = &*self.inner;
-        let Some(tls) = tls else {
-            return self.open(stream, admission, Some(from), &Below::default()).await;
-        };
-        let accepting = stop.run_until_cancelled(tls.accept(stream, config.tls_timeout));
-        let secured = accepting.await.ok_or(AcceptError::Shutdown)?.map_err(AcceptError::Tls)?;
-        let Secured { stream, counts, certificate } = secured;
-        let below = Below { certificate, counts: Some(counts) };
-        self.open(stream, admission, Some(from), &below).await
+        #[cfg(feature = "tls")]
+        if let Inner { config, stop, tls: Some(tls), .. } = &*self.inner {
+            let accepting = stop.run_until_cancelled(tls.accept(stream, config.tls_timeout));
+            let secured =
+                accepting.await.ok_or(AcceptError::Shutdown)?.map_err(AcceptError::Tls)?;
+            let Secured { stream, counts, certificate } = secured;
+            let below = Below { certificate, counts: Some(counts) };
+            return self.open(stream, admission, Some(from), &below).await;
+        }
+        self.open(stream, admission, Some(from), &Below::default()).await
     }
 
     /// Shows another certificate, and asks for others, in the handshakes that begin from now on.

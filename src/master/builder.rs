@@ -1,7 +1,7 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 
 use semver::{Version, VersionReq};
 use tokio_util::sync::CancellationToken;
@@ -9,9 +9,9 @@ use tokio_util::task::TaskTracker;
 
 use super::connections::Connections;
 use super::detached::Detached;
+use super::members::{Members, MembershipEvent, OnChange};
 use super::refused::RefusedConnections;
-use super::registry::Registry;
-use super::{Inner, Master, MembershipEvent, OnChange};
+use super::{Inner, Master};
 use crate::error::ConfigError;
 use crate::link::{Config, Router, Routes};
 use crate::secret::Secret;
@@ -211,11 +211,7 @@ impl MasterBuilder {
             accepted: AtomicU64::new(0),
             connections: Connections::new(&self.limits),
             detached: Detached::new(self.limits.detached_sessions),
-            limits: self.limits,
-            registry: Mutex::new(Registry::default()),
-            announcing: Mutex::new(()),
-            on_change: self.on_change,
-            membership: OnceLock::new(),
+            members: Members::new(self.limits, self.on_change),
             stop: CancellationToken::new(),
             doors: TaskTracker::new(),
             links: TaskTracker::new(),

@@ -4,20 +4,19 @@ mod accept;
 mod builder;
 mod connections;
 mod detached;
+mod members;
 mod refused;
 mod registry;
 mod sessions;
 #[cfg(feature = "hyper")]
 mod upgrade;
 
-use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use futures::stream::{self, Stream, StreamExt as _};
-use tokio::sync::broadcast::{self, error::RecvError};
+use futures::stream::Stream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -25,8 +24,10 @@ use tokio_util::task::TaskTracker;
 pub use builder::MasterBuilder;
 use connections::Connections;
 use detached::Detached;
+use members::Members;
+pub use members::MembershipEvent;
 use refused::RefusedConnections;
-use registry::{Membership, Registry};
+use registry::Registry;
 use sessions::{Found, Sessions};
 
 use crate::close::{CloseCode, Closed, Reason};
@@ -39,7 +40,7 @@ use crate::secret::Secret;
 use crate::transport::tls::Acceptor;
 use crate::transport::websocket::{Admission, IoStream, WebSocket};
 use crate::transport::{Below, Transport};
-use crate::trust::{Claims, Connection, DynAuthenticator, Limits};
+use crate::trust::{Claims, Connection, DynAuthenticator};
 use crate::version::Versions;
 use crate::wire::Dialect;
 
@@ -72,40 +73,18 @@ struct Inner {
     tls: Option<Acceptor>,
     /// What is spoken where neither path nor header ask for another.
     dialect: Dialect,
-    registry: Mutex<Registry>,
+    members: Members,
     sessions: Mutex<Sessions>,
     refused: RefusedConnections,
-    limits: Limits,
     connections: Arc<Connections>,
     detached: Arc<Detached>,
     /// Numbers connections in the order in which they came: an authenticator may be slow with one.
     accepted: AtomicU64,
-    /// Held while a change is made and told, so that changes are told in their order.
-    announcing: Mutex<()>,
-    on_change: Option<OnChange>,
-    /// Made for the first that follows it.
-    membership: OnceLock<broadcast::Sender<MembershipEvent>>,
     stop: CancellationToken,
     /// The listeners, and the connections that are no links yet.
     doors: TaskTracker,
     /// The links, until they have ended.
     links: TaskTracker,
-}
-
-/// How many events a stream of them may be behind.
-const EVENTS: usize = 1024;
-
-type OnChange = Box<dyn Fn(MembershipEvent) + Send + Sync>;
-
-/// A link came or went.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum MembershipEvent {
-    /// A client has registered.
-    Joined(Link),
-    /// A client is gone. For a slave that is replaced, this comes before its successor's
-    /// [`Joined`](Self::Joined), and while the old link is still closing.
-    Left(Link, Closed),
 }
 
 impl Master {
@@ -188,7 +167,7 @@ impl Master {
             heartbeat_interval: config.heartbeat_interval,
             token: sessions::fresh_token,
             shut: &|| self.registry(|registry| registry.shut()),
-            full: &|peer| self.registry(|registry| registry.full(peer, &self.inner.limits)),
+            full: &|peer| self.registry(|registry| registry.full(peer)),
             authenticator: authenticator.as_deref(),
             connection: &connection,
             below,
@@ -230,10 +209,13 @@ impl Master {
         let (link, driver) = Link::start(transport, negotiated, Role::Master, config, routes);
         let is_certified = below.is_certified();
         let sockets = resume_info.map(|resume_info| {
-            let session = (link.clone(), is_certified, connection);
-            self.sessions(|sessions| sessions.open(&resume_info, session, &inner.detached))
+            let (link, detached) = (link.clone(), &inner.detached);
+            self.sessions(|sessions| {
+                sessions.open(&resume_info, link, is_certified, connection, detached)
+            })
         });
-        let member = self.join(&link, connection);
+        let member = Member { master: self.clone(), link: link.clone() };
+        inner.members.join(&link, connection);
         if let Some(until) = until {
             inner.links.spawn(expire(link.clone(), until));
         }
@@ -268,63 +250,6 @@ impl Master {
         }
     }
 
-    fn join(&self, link: &Link, connection: u64) -> Member {
-        let _order = self.inner.announcing.lock().unwrap_or_else(PoisonError::into_inner);
-        let membership =
-            self.registry(|registry| registry.join(link, connection, &self.inner.limits));
-        match membership {
-            Membership::New => {}
-            Membership::Replaces(old) => {
-                old.close_with(CloseCode::POLICY, Reason::REPLACED);
-                let closed = Closed::local(CloseCode::POLICY, Reason::REPLACED);
-                self.announce(MembershipEvent::Left(old, closed));
-            }
-            Membership::Late => {
-                link.close_with(CloseCode::POLICY, Reason::REPLACED);
-                return Member { master: self.clone(), link: link.clone() };
-            }
-            Membership::Full(limit, most) => {
-                link.close_with(CloseCode::TRY_AGAIN, handshake::full(limit, most).as_str());
-                return Member { master: self.clone(), link: link.clone() };
-            }
-            Membership::ShutDown(reason) => {
-                link.close_with(CloseCode::GOING_AWAY, reason.as_str());
-                return Member { master: self.clone(), link: link.clone() };
-            }
-        }
-        self.announce(MembershipEvent::Joined(link.clone()));
-        Member { master: self.clone(), link: link.clone() }
-    }
-
-    fn leave(&self, link: &Link, closed: Closed) {
-        let _order = self.inner.announcing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.sessions(|sessions| sessions.close(link));
-        if self.registry(|registry| registry.leave(link)) {
-            self.announce(MembershipEvent::Left(link.clone(), closed));
-        }
-    }
-
-    fn announce(&self, change: MembershipEvent) {
-        match &change {
-            MembershipEvent::Joined(link) => {
-                tracing::info!(peer = %link.describe_peer(), version = %link.version(), "joined");
-            }
-            MembershipEvent::Left(link, closed) => {
-                tracing::info!(peer = %link.describe_peer(), %closed, "left");
-            }
-        }
-        if let Some(followers) = self.inner.membership.get() {
-            // An error means that nothing follows it any more.
-            let _ = followers.send(change.clone());
-        }
-        let told = self.inner.on_change.as_ref().map(|on_change| {
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| on_change(change)))
-        });
-        if let Some(Err(_)) = told {
-            tracing::error!("`on_change` panicked");
-        }
-    }
-
     /// The links that are registered now, each as [`MembershipEvent::Joined`], and then every change in
     /// order, with no gap and nothing twice between the two.
     ///
@@ -332,37 +257,7 @@ impl Master {
     /// log, and another call begins anew with what is registered then. The stream does not end with
     /// [`shutdown`](Self::shutdown), but no event comes after the last link has left.
     pub fn membership(&self) -> impl Stream<Item = MembershipEvent> + Send + Unpin + use<> {
-        let sender = self.inner.membership.get_or_init(|| broadcast::channel(EVENTS).0);
-        // Under the lock by which links join and leave: what is told later of those that are there is
-        // told once, below.
-        let (events, present) = self.registry(|registry| {
-            let present = registry.slaves().into_iter().chain(registry.controls());
-            (sender.subscribe(), present.collect::<Vec<Link>>())
-        });
-        let known: HashSet<u64> = present.iter().map(Link::number).collect();
-        let changes = stream::unfold((events, known), |(mut events, mut known)| async move {
-            loop {
-                let event = match events.recv().await {
-                    Ok(event) => event,
-                    Err(RecvError::Lagged(missed)) => {
-                        tracing::warn!(
-                            missed,
-                            "a stream of membership events is too slow, and ends"
-                        );
-                        return None;
-                    }
-                    Err(RecvError::Closed) => return None,
-                };
-                let is_new = match &event {
-                    MembershipEvent::Joined(link) => known.insert(link.number()),
-                    MembershipEvent::Left(link, _) => known.remove(&link.number()),
-                };
-                if is_new {
-                    return Some((event, (events, known)));
-                }
-            }
-        });
-        stream::iter(present.into_iter().map(MembershipEvent::Joined)).chain(changes).boxed()
+        self.inner.members.events()
     }
 
     /// The links of all registered slaves, in the order of their ids.
@@ -421,7 +316,7 @@ impl Master {
     }
 
     fn registry<T>(&self, act: impl FnOnce(&mut Registry) -> T) -> T {
-        act(&mut self.inner.registry.lock().unwrap_or_else(PoisonError::into_inner))
+        self.inner.members.registry(act)
     }
 
     fn sessions<T>(&self, act: impl FnOnce(&mut Sessions) -> T) -> T {
@@ -453,9 +348,9 @@ impl HeldSessions for Door<'_> {
         Some((found, peer, claims))
     }
 
-    fn deny(&self, found: Found, why: &str) {
+    fn deny(&self, found: &Found, why: &str) {
         // What is said late of an older connection does not concern the one that works.
-        if self.master.sessions(|sessions| sessions.claim(&found, self.connection)) {
+        if self.master.sessions(|sessions| sessions.claim(found, self.connection)) {
             // As it was said to the client, whose reason begins so already.
             found.link.close_with(CloseCode::AUTHENTICATION, why);
         }
@@ -473,7 +368,8 @@ impl Drop for Member {
     fn drop(&mut self) {
         let lost = || Closed::lost("The link's task was dropped");
         let closed = self.link.ended().unwrap_or_else(lost);
-        self.master.leave(&self.link, closed);
+        self.master.sessions(|sessions| sessions.close(&self.link));
+        self.master.inner.members.leave(&self.link, closed);
     }
 }
 

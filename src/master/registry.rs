@@ -1,13 +1,15 @@
 use std::collections::BTreeMap;
 
-use crate::close::Reason;
+use crate::close::{CloseCode, Reason};
+use crate::handshake::full;
 use crate::link::Link;
 use crate::message::{Peer, Role};
 use crate::trust::Limits;
 
 /// The links that are registered with a master.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Registry {
+    limits: Limits,
     slaves: BTreeMap<i64, Slave>,
     /// Two controls have nothing by which they could be told apart.
     controls: Vec<Link>,
@@ -22,9 +24,8 @@ struct Slave {
 }
 
 /// Whether links are let in.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 enum Door {
-    #[default]
     Open,
     /// Not any more; those that are in are on their way out.
     Shut(Reason),
@@ -35,27 +36,29 @@ pub(super) enum Membership {
     New,
     /// Another link had the same slave id.
     Replaces(Link),
-    /// A link over a newer connection has the id: this one was admitted late, and its client has given it
-    /// up.
-    Late,
-    /// The master has shut down meanwhile.
-    ShutDown(Reason),
-    /// Others have taken the last room meanwhile.
-    Full(&'static str, usize),
+    /// It may not, and is told why.
+    Refused(CloseCode, Reason),
 }
 
 impl Registry {
-    pub(super) fn join(&mut self, link: &Link, connection: u64, limits: &Limits) -> Membership {
+    pub(super) fn new(limits: Limits) -> Self {
+        let (slaves, controls, door) = (BTreeMap::new(), Vec::new(), Door::Open);
+        Self { limits, slaves, controls, door }
+    }
+
+    pub(super) fn join(&mut self, link: &Link, connection: u64) -> Membership {
         if let Some(reason) = self.shut() {
-            return Membership::ShutDown(reason);
+            return Membership::Refused(CloseCode::GOING_AWAY, reason);
         }
-        if let Some((limit, most)) = self.full(link.peer(), limits) {
-            return Membership::Full(limit, most);
+        // It was asked before `ready`, but others may have taken the last room meanwhile.
+        if let Some((limit, most)) = self.full(link.peer()) {
+            return Membership::Refused(CloseCode::TRY_AGAIN, full(limit, most));
         }
         match (link.peer().role, link.peer().id) {
             (Role::Slave, Some(id)) => {
+                // This one was admitted late, and its client has given it up.
                 if self.slaves.get(&id).is_some_and(|known| known.connection > connection) {
-                    return Membership::Late;
+                    return Membership::Refused(CloseCode::POLICY, Reason::REPLACED.into());
                 }
                 match self.slaves.insert(id, Slave { link: link.clone(), connection }) {
                     Some(old) => Membership::Replaces(old.link),
@@ -70,7 +73,8 @@ impl Registry {
     }
 
     /// Returns which limit leaves no room for `peer`.
-    pub(super) fn full(&self, peer: &Peer, limits: &Limits) -> Option<(&'static str, usize)> {
+    pub(super) fn full(&self, peer: &Peer) -> Option<(&'static str, usize)> {
+        let limits = &self.limits;
         match peer.id {
             // It takes its older link's place.
             Some(id) if self.slaves.contains_key(&id) => None,
@@ -109,6 +113,11 @@ impl Registry {
         self.controls.clone()
     }
 
+    /// Returns the links of all slaves, then those of all controls.
+    pub(super) fn members(&self) -> Vec<Link> {
+        self.slaves().into_iter().chain(self.controls()).collect()
+    }
+
     /// Why no link is let in any more.
     pub(super) fn shut(&self) -> Option<Reason> {
         match &self.door {
@@ -121,6 +130,6 @@ impl Registry {
     pub(super) fn shut_down(&mut self, reason: Reason) -> (Reason, Vec<Link>) {
         let reason = self.shut().unwrap_or(reason);
         self.door = Door::Shut(reason.clone());
-        (reason, self.slaves().into_iter().chain(self.controls()).collect())
+        (reason, self.members())
     }
 }

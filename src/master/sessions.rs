@@ -143,7 +143,9 @@ impl Sessions {
     pub(super) fn open(
         &mut self,
         resume_info: &ResumeInfo,
-        (link, is_certified, connection): (Link, bool, u64),
+        link: Link,
+        is_certified: bool,
+        connection: u64,
         detached: &Arc<Detached>,
     ) -> SocketQueue {
         let slot = Arc::new(Slot::new());

@@ -1,5 +1,6 @@
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// What a client came over, as far as this library has seen it.
 #[derive(Clone, Debug, Default)]
@@ -12,9 +13,10 @@ pub struct Connection {
     pub headers: Headers,
 }
 
-/// The headers of an HTTP request, in their order. At most 16 KiB, the length of a request's head.
+/// The headers of an HTTP request, in their order. Cheap to clone; at most 16 KiB, the length of a
+/// request's head.
 #[derive(Clone, Default)]
-pub struct Headers(Vec<(Box<str>, Box<[u8]>)>);
+pub struct Headers(Arc<[(Box<str>, Box<[u8]>)]>);
 
 impl Headers {
     /// The first value of the header `name`, in any case.

@@ -1,3 +1,5 @@
+use crate::setters::setters;
+
 /// How much a master takes on, over all its links. What one link may take is in
 /// [`Config`](crate::Config).
 ///
@@ -33,40 +35,10 @@ impl Default for Limits {
     }
 }
 
-/// Setters, to be chained: `Limits::default().with_slaves(64)`.
-impl Limits {
-    /// Sets [`connections`](Self::connections).
-    #[must_use]
-    pub fn with_connections(mut self, most: usize) -> Self {
-        self.connections = most;
-        self
-    }
-
-    /// Sets [`connections_per_address`](Self::connections_per_address).
-    #[must_use]
-    pub fn with_connections_per_address(mut self, most: usize) -> Self {
-        self.connections_per_address = most;
-        self
-    }
-
-    /// Sets [`slaves`](Self::slaves).
-    #[must_use]
-    pub fn with_slaves(mut self, most: usize) -> Self {
-        self.slaves = most;
-        self
-    }
-
-    /// Sets [`controls`](Self::controls).
-    #[must_use]
-    pub fn with_controls(mut self, most: usize) -> Self {
-        self.controls = most;
-        self
-    }
-
-    /// Sets [`detached_sessions`](Self::detached_sessions).
-    #[must_use]
-    pub fn with_detached_sessions(mut self, most: usize) -> Self {
-        self.detached_sessions = most;
-        self
-    }
-}
+setters!(Limits {
+    with_connections: connections, usize;
+    with_connections_per_address: connections_per_address, usize;
+    with_slaves: slaves, usize;
+    with_controls: controls, usize;
+    with_detached_sessions: detached_sessions, usize;
+});

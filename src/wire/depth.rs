@@ -21,7 +21,7 @@ pub(super) struct DepthFormatter<const RESPONSE: bool> {
     too_deep: bool,
     /// What is written next is the key of the outermost object.
     at_key: bool,
-    reserved: Option<&'static str>,
+    maybe_reserved: bool,
 }
 
 /// The keys of a response's data that are the protocol's.
@@ -30,12 +30,13 @@ const RESERVED: [&str; 2] = ["seq", "error"];
 impl<const RESPONSE: bool> DepthFormatter<RESPONSE> {
     /// For JSON of so many levels at most.
     pub(super) fn new(levels: usize) -> Self {
-        Self { levels, entered: 0, too_deep: false, at_key: false, reserved: None }
+        Self { levels, entered: 0, too_deep: false, at_key: false, maybe_reserved: false }
     }
 
-    /// Which of the keys of a response that are the protocol's the outermost object has.
-    pub(super) fn reserved(&self) -> Option<&'static str> {
-        self.reserved
+    /// Whether the outermost object may have a key of a response that is the protocol's:
+    /// [`reserved_in`] tells.
+    pub(super) fn is_maybe_reserved(&self) -> bool {
+        self.maybe_reserved
     }
 
     /// Whether there were more levels.
@@ -94,9 +95,8 @@ impl<const RESPONSE: bool> Formatter for &mut DepthFormatter<RESPONSE> {
         fragment: &str,
     ) -> io::Result<()> {
         if RESPONSE && self.at_key {
-            // None of them is escaped: all of it is one fragment, or the start of another key.
-            let reserved = RESERVED.into_iter().find(|key| *key == fragment);
-            self.reserved = self.reserved.or(reserved);
+            // None of them is escaped, so it is one fragment; and so may be a part of another key.
+            self.maybe_reserved |= RESERVED.contains(&fragment);
         }
         writer.write_all(fragment.as_bytes())
     }
@@ -107,14 +107,13 @@ impl<const RESPONSE: bool> Formatter for &mut DepthFormatter<RESPONSE> {
         fragment: &str,
     ) -> io::Result<()> {
         self.too_deep |= too_deep(fragment, self.levels.saturating_sub(self.entered));
-        if RESPONSE && self.entered == 0 {
-            self.reserved = reserved_in(fragment.as_bytes());
-        }
+        // Its keys may be written in any way.
+        self.maybe_reserved |= RESPONSE && self.entered == 0;
         writer.write_all(fragment.as_bytes())
     }
 }
 
-/// The same of data that was JSON before.
+/// Which of the keys of a response that are the protocol's the object `json` has.
 pub(super) fn reserved_in(json: &[u8]) -> Option<&'static str> {
     let keys: BTreeMap<String, IgnoredAny> = serde_json::from_slice(json).ok()?;
     RESERVED.into_iter().find(|key| keys.contains_key(*key))

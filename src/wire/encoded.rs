@@ -133,8 +133,7 @@ impl EncodedMessage {
         // Nothing that is written into memory can fail.
         let _ = serde_json::to_writer(&mut buffer, &to);
         let body = buffer.len();
-        if write_json::<true>(&mut buffer, data)?.is_some()
-            // What was seen may be the end of an escaped key: the whole key counts.
+        if write_json::<true>(&mut buffer, data)?
             && let Some(field) = reserved_in(&buffer[body..])
         {
             return Err(EncodeError::Reserved { field, name: name.into() });
@@ -231,17 +230,21 @@ fn head(name: &str, ending: &str) -> Result<Vec<u8>, EncodeError> {
     Ok(buffer)
 }
 
-/// Writes the data of a frame, or a part of it, behind what is there. Returns which key a response's
-/// data has that is the protocol's.
+/// Writes the data of a frame, or a part of it, behind what is there. Returns whether a response's
+/// data may have a key that is the protocol's.
 fn write_json<const RESPONSE: bool>(
     buffer: &mut Vec<u8>,
     data: &(impl Serialize + ?Sized),
-) -> Result<Option<&'static str>, EncodeError> {
+) -> Result<bool, EncodeError> {
     // The frame's own object is one level.
     let mut formatter = DepthFormatter::<RESPONSE>::new(MAX_DEPTH - 1);
     let mut writer = serde_json::Serializer::with_formatter(buffer, &mut formatter);
     data.serialize(&mut writer).map_err(|error| EncodeError::Json(Arc::new(error)))?;
-    if formatter.is_too_deep() { Err(EncodeError::TooDeep) } else { Ok(formatter.reserved()) }
+    if formatter.is_too_deep() {
+        Err(EncodeError::TooDeep)
+    } else {
+        Ok(formatter.is_maybe_reserved())
+    }
 }
 
 #[cfg(test)]

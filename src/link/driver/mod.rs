@@ -166,7 +166,7 @@ impl Driver {
             Closed::local(CloseCode::PROTOCOL, reason)
         })?;
         outlet.set_state(LinkState::Resumed { again });
-        tracing::info!(peer = %outlet.describe_peer(), again, "the session goes on");
+        tracing::info!(peer = %outlet.peer(), again, "the session goes on");
         Ok(())
     }
 
@@ -189,7 +189,7 @@ impl Driver {
         });
         // A peer that does not answer the close frame must not hold this side up.
         if timeout(limit, hang_up).await.is_err() && !self.task.outlet.is_idle() {
-            let peer = self.task.outlet.describe_peer();
+            let peer = self.task.outlet.peer();
             tracing::warn!(%peer, "closed before the peer took all of it");
         }
         closed

@@ -48,7 +48,7 @@ impl CutSession {
             now.checked_add(resume_info.timeout).unwrap_or(now + Duration::from_secs(86_400));
         let session = Self { outlet, cut, resume_info, last_seq, until };
         let held = session.tell(None);
-        let (peer, cut) = (session.outlet.describe_peer(), &session.cut);
+        let (peer, cut) = (session.outlet.peer(), &session.cut);
         tracing::info!(%peer, %cut, held, "the socket is lost, holding the session");
         session
     }

@@ -12,7 +12,7 @@ use super::phase::{Phase, SendClass};
 use super::send_state::{BudgetKind, HANDED_ON, LockedSendState, SendRefused, SendState, Wake};
 use crate::close::{CloseCode, Closed};
 use crate::error::{Delivery, EventError, RequestError, SendError};
-use crate::handshake::{Admitted, ResumeInfo};
+use crate::handshake::ResumeInfo;
 use crate::link::config::Config;
 use crate::link::refusal::error_response;
 use crate::link::state::{Ignored, LinkState};
@@ -44,7 +44,8 @@ pub(super) struct Outbound {
 impl Handle {
     pub(in crate::link) fn new(
         us: Role,
-        (peer, admission): (Peer, Admitted),
+        peer: Peer,
+        claims: Claims,
         version: Version,
         config: Config,
         sending: Sending,
@@ -55,7 +56,7 @@ impl Handle {
             number: LINKS.fetch_add(1, Ordering::Relaxed),
             us,
             peer,
-            claims: admission.claims,
+            claims,
             version,
             dialect: *sending.dialect(),
             send_state: LockedSendState::new(SendState::new(sending, resume_info, &config)),
@@ -110,11 +111,6 @@ impl Handle {
             return Err(SendError::Version { name, since, negotiated: negotiated.clone() });
         }
         Ok(())
-    }
-
-    /// Returns the peer's role and id, for logs and errors.
-    pub(in crate::link) fn describe_peer(&self) -> String {
-        self.peer().to_string()
     }
 
     pub(super) fn with<T>(&self, change: impl FnOnce(&mut SendState, &mut Wake) -> T) -> T {

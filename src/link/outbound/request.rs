@@ -261,7 +261,7 @@ pub(in crate::link) async fn prepare_disconnect(handle: &Handle, question: &Enco
 pub(in crate::link) async fn agree_to_disconnect(handle: Handle, seq: u64) {
     let limit = handle.config().disconnect_timeout;
     if timeout(limit, handle.drained()).await.is_err() {
-        let peer = handle.describe_peer();
+        let peer = handle.peer();
         tracing::warn!(%peer, ?limit, "not drained in time for the peer");
     }
     // Before the answer is queued, so that no request follows it.

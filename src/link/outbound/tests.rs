@@ -9,11 +9,11 @@ use semver::Version;
 use super::*;
 use crate::close::{CloseCode, Closed};
 use crate::error::EventError;
-use crate::handshake::Admitted;
 use crate::link::config::Config;
 use crate::message::Peer;
 use crate::message::Role;
 use crate::session::Session;
+use crate::trust::Claims;
 use crate::wire::{Dialect, EncodedMessage};
 
 /// A link without a task: what is queued stays until a test takes it.
@@ -25,7 +25,8 @@ pub(in crate::link) fn outlet(change: impl FnOnce(&mut Config)) -> Outlet {
     let session = Session::continuing(Dialect::PLAIN, 0);
     Outlet::new(Handle::new(
         Role::Master,
-        (peer, Admitted::default()),
+        peer,
+        Claims::default(),
         version,
         config,
         session.sending,
