@@ -16,7 +16,9 @@ pub struct Connection {
 /// The headers of an HTTP request, in their order. Cheap to clone; at most 16 KiB, the length of a
 /// request's head.
 #[derive(Clone, Default)]
-pub struct Headers(Arc<[(Box<str>, Box<[u8]>)]>);
+pub struct Headers(Arc<[Header]>);
+
+type Header = (Box<str>, Box<[u8]>);
 
 impl Headers {
     /// The first value of the header `name`, in any case.
