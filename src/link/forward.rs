@@ -51,7 +51,7 @@ pub(super) fn hand_on_to_all<E: Event>(
 mod tests {
     use serde::{Deserialize, Serialize};
 
-    use super::super::outbound::{NextWrite, Outlet, tests::outlet};
+    use super::super::outbound::{Handle, NextWrite, tests::without_task};
     use super::*;
     use crate::close::CloseCode;
     use crate::wire::{Frame, decode};
@@ -67,17 +67,17 @@ mod tests {
     }
 
     /// A link without a task: what is queued stays until the test takes it.
-    fn link() -> Outlet {
-        outlet(|config| config.outbox = 8 * 1024)
+    fn link() -> Handle {
+        without_task(|config| config.outbox = 8 * 1024)
     }
 
-    fn hand_on_line(link: &Outlet, n: usize) {
+    fn hand_on_line(link: &Handle, n: usize) {
         let line = Line { n, text: "x".repeat(900) };
         let json = serde_json::to_string(&line).unwrap();
         hand_on::<Line>(link, &EncodedMessage::event_read(Line::NAME, &json).unwrap()).unwrap();
     }
 
-    fn taken(link: &Outlet) -> Option<usize> {
+    fn taken(link: &Handle) -> Option<usize> {
         let NextWrite::Frames([Some(text)]) = link.next() else { return None };
         link.wrote(1);
         let frame = Frame::parse(text.as_str()).unwrap();

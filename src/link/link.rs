@@ -15,7 +15,7 @@ use super::disconnect::disconnect;
 use super::driver::Driver;
 use super::forward::hand_on;
 use super::inbound::Routes;
-use super::outbound::{Handle, Outlet, RequestFuture};
+use super::outbound::{Handle, RequestFuture};
 use super::state::{Ignored, LinkState, States};
 use crate::close::{CloseCode, Closed, Reason};
 use crate::error::{EventError, RequestError, SendError};
@@ -63,8 +63,7 @@ impl Link {
         let Negotiated { first, session, peer, version, resume_info, admission } = negotiated;
         let Session { sending, receiving } = session;
         let handle = Handle::new(us, peer, admission.claims, version, config, sending, resume_info);
-        let outlet = Outlet::new(handle.clone());
-        (Self::new(handle), Driver::new(transport, first, outlet, receiving, routes))
+        (Self::new(handle.clone()), Driver::new(transport, first, handle, receiving, routes))
     }
 
     /// Sends a request and waits for the peer's answer.

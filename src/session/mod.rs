@@ -4,15 +4,12 @@
 //! session lives as long as its socket.
 
 mod liveness;
-mod outbox;
-mod receiving;
-mod sending;
+mod streams;
 #[cfg(test)]
 mod tests;
 
 pub use liveness::{Liveness, Verdict};
-pub use receiving::Receiving;
-pub use sending::Sending;
+pub use streams::{Receiving, Sending};
 
 pub use crate::wire::NumberError;
 

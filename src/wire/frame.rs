@@ -1,14 +1,94 @@
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
+use std::str::Utf8Error;
 
+use bytes::Bytes;
 use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
+use serde_json::error::Category;
 use serde_json::value::RawValue;
 use thiserror::Error;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use super::decode::{DecodeError, read_object};
-use super::limits::{MAX_SEQ, is_plain};
+use super::encoded::{MAX_DEPTH, is_plain, too_deep};
 use crate::message::MAX_TYPE;
+use crate::printable::Printable;
+
+/// Highest sequence number: 2⁵³ − 1, the last integer that every JSON reader holds exactly.
+pub const MAX_SEQ: u64 = (1 << 53) - 1;
+
+/// The text of one message: UTF-8, shared, cheap to clone and to cut a part from.
+///
+/// Inside is the WebSocket library's own string. It passes to a socket and back as it is, and it
+/// lends its text without looking at every byte again.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Text(Utf8Bytes);
+
+impl Text {
+    /// Takes `bytes` when they are UTF-8.
+    pub(crate) fn new(bytes: Bytes) -> Result<Self, Utf8Error> {
+        Ok(Self(Utf8Bytes::try_from(bytes)?))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
+    /// The length in bytes.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is no text.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn from_utf8(text: Utf8Bytes) -> Self {
+        Self(text)
+    }
+
+    pub(crate) fn into_utf8(self) -> Utf8Bytes {
+        self.0
+    }
+
+    /// The same text with memory of its own: a part keeps the whole that it was cut from.
+    pub(crate) fn detached(&self) -> Self {
+        self.as_str().into()
+    }
+
+    /// Where `part`, a slice of this text, stands in it.
+    pub(crate) fn range_of(&self, part: &str) -> Range<usize> {
+        let start = (part.as_ptr() as usize).saturating_sub(self.as_str().as_ptr() as usize);
+        start..start + part.len()
+    }
+
+    /// The part at `range`, empty when the range is not within the text.
+    pub(crate) fn part(&self, range: Range<usize>) -> &str {
+        self.as_str().get(range).unwrap_or_default()
+    }
+}
+
+impl From<String> for Text {
+    fn from(text: String) -> Self {
+        Self(text.into())
+    }
+}
+
+impl From<&str> for Text {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Debug for Text {
+    /// Only the length: a message may hold a token or a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Text({} bytes)", self.0.len())
+    }
+}
 
 /// One message; `data` is borrowed and not looked into.
 pub struct Frame<'a> {
@@ -249,6 +329,128 @@ impl<'de> Visitor<'de> for WithoutSeq {
 #[derive(Deserialize, Serialize)]
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
+/// Answers of up to so many bytes are copied: cheaper than a new read buffer.
+const COPIED: usize = 1024;
+
+/// How much of a frame has been looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parse {
+    /// Its head alone: see [`Frame::parse_fast`].
+    Fast,
+    /// All of it is JSON.
+    Full,
+}
+
+/// An answer as it came: the frame, and where its `data` stands.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    text: Text,
+    data: Range<usize>,
+    parse: Parse,
+}
+
+/// What an answer is when it is not of the type that was expected.
+#[derive(Debug)]
+pub(crate) enum Unread {
+    /// It tells of an error.
+    Error(String),
+    /// It is of another type.
+    Decode(DecodeError),
+    /// It is no frame at all.
+    NoFrame(FrameError, DecodeError),
+}
+
+impl Answer {
+    pub(crate) fn new(text: &Text, data: &str, parse: Parse) -> Self {
+        // A part of the read buffer would keep all of it, and another would have to be made for
+        // what comes next.
+        let own = if text.len() <= COPIED { text.detached() } else { text.clone() };
+        Self { text: own, data: text.range_of(data), parse }
+    }
+
+    /// Reads the data with `read`. When that fails and the frame was not parsed in full yet, returns
+    /// what it really is.
+    pub(crate) fn read<T>(
+        &self,
+        read: impl Fn(&str) -> Result<T, DecodeError>,
+    ) -> Result<T, Unread> {
+        let error = match read(self.text.part(self.data.clone())) {
+            Ok(value) => return Ok(value),
+            Err(error) => error,
+        };
+        if self.parse == Parse::Full {
+            return Err(Unread::Decode(error));
+        }
+        let whole = Frame::parse(self.text.as_str())
+            .and_then(|frame| Ok((frame.data, Response::parse(frame.data)?.error())));
+        match whole {
+            Ok((_, Some(error))) => Err(Unread::Error(error.into_owned())),
+            Ok((data, None)) => read(data).map_err(Unread::Decode),
+            Err(fault) => Err(Unread::NoFrame(fault, error)),
+        }
+    }
+}
+
+/// Why some JSON is not of the type that was expected. Values are never quoted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecodeError {
+    message: Box<str>,
+}
+
+impl DecodeError {
+    pub(crate) fn new(error: &serde_json::Error) -> Self {
+        Self { message: describe(error).into() }
+    }
+
+    fn because(message: impl Into<Box<str>>) -> Self {
+        Self { message: message.into() }
+    }
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // It may name an unknown word.
+        fmt::Display::fmt(&Printable::new(&self.message), f)
+    }
+}
+
+impl std::error::Error for DecodeError {}
+
+/// Reads the `data` of a frame: an object, within the limit of nesting.
+pub fn decode<'a, T: Deserialize<'a>>(data: &'a str) -> Result<T, DecodeError> {
+    // The frame's own object is the first level.
+    if too_deep(data, MAX_DEPTH - 1) {
+        return Err(DecodeError::because(format!("nested deeper than {MAX_DEPTH} levels")));
+    }
+    read_object(data)
+}
+
+/// Reads an object. Derived readers take an array for a struct as well, field by field, and the
+/// protocol knows no such thing.
+fn read_object<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, DecodeError> {
+    if !json.trim_ascii_start().starts_with('{') {
+        return Err(DecodeError::because("no JSON object"));
+    }
+    serde_json::from_str(json).map_err(|error| DecodeError::new(&error))
+}
+
+/// Returns what is wrong with some JSON without quoting any value of it.
+///
+/// serde_json's own text for a value of the wrong type contains the value, which may be a password.
+pub fn describe(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    if error.classify() != Category::Data {
+        return text;
+    }
+    let quoting = ["invalid type: ", "invalid value: ", "invalid length ", "unknown variant "];
+    match (quoting.iter().find(|start| text.starts_with(**start)), text.rfind(", expected ")) {
+        (Some(start), Some(expected)) => {
+            format!("{}{}", start.trim_end_matches([' ', ':']), &text[expected..])
+        }
+        _ => text,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -369,5 +571,20 @@ mod tests {
             assert!(without_seq(broken).is_err(), "{broken}");
         }
         assert!(without_seq("[1]").is_err());
+    }
+
+    #[test]
+    fn errors_quote_no_value() {
+        #[derive(Debug, serde::Deserialize)]
+        #[expect(dead_code)]
+        struct Port {
+            port: u16,
+        }
+        let error = |json| describe(&serde_json::from_str::<Port>(json).unwrap_err());
+        let secret = error(r#"{"port":"hunter2, expected more"}"#);
+        assert!(!secret.contains("hunter2"), "{secret}");
+        assert_eq!(secret, "invalid type, expected u16 at line 1 column 32");
+        assert_eq!(error("{}"), "missing field `port` at line 1 column 2");
+        assert_eq!(error(r#"{"port":70000}"#), "invalid value, expected u16 at line 1 column 13");
     }
 }

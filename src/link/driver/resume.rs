@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::close::Closed;
 use crate::handshake::ResumeInfo;
-use crate::link::outbound::Outlet;
+use crate::link::outbound::Handle;
 use crate::link::state::LinkState;
 use crate::transport::Transport;
 
@@ -26,7 +26,7 @@ pub(crate) trait Recover: Send {
 /// A session without a socket.
 #[derive(Debug)]
 pub(crate) struct CutSession {
-    outlet: Outlet,
+    handle: Handle,
     /// How its socket was lost.
     pub(crate) cut: Closed,
     pub(crate) resume_info: ResumeInfo,
@@ -37,7 +37,7 @@ pub(crate) struct CutSession {
 
 impl CutSession {
     pub(super) fn new(
-        outlet: Outlet,
+        handle: Handle,
         cut: Closed,
         resume_info: ResumeInfo,
         last_seq: Option<u64>,
@@ -46,9 +46,9 @@ impl CutSession {
         // For a time that `Instant` cannot represent, a day is as good.
         let until =
             now.checked_add(resume_info.timeout).unwrap_or(now + Duration::from_secs(86_400));
-        let session = Self { outlet, cut, resume_info, last_seq, until };
+        let session = Self { handle, cut, resume_info, last_seq, until };
         let held = session.tell(None);
-        let (peer, cut) = (session.outlet.peer(), &session.cut);
+        let (peer, cut) = (session.handle.peer(), &session.cut);
         tracing::info!(%peer, %cut, held, "the socket is lost, holding the session");
         session
     }
@@ -60,9 +60,9 @@ impl CutSession {
 
     /// Sets the link's state. Returns the number of frames that are held.
     fn tell(&self, next_try: Option<Instant>) -> usize {
-        let held = self.outlet.held();
+        let held = self.handle.held();
         let (cut, until) = (self.cut.clone(), self.until);
-        self.outlet.set_state(LinkState::Resuming { cut, held, until, next_try });
+        self.handle.set_state(LinkState::Resuming { cut, held, until, next_try });
         held
     }
 }

@@ -2,8 +2,9 @@
 
 use std::task::{Context, Poll, ready};
 
+use crate::close::Closed;
 use crate::error::TransportError;
-use crate::link::outbound::{NextWrite, Outlet};
+use crate::link::outbound::{Handle, NextWrite};
 use crate::session::Receiving;
 use crate::transport::{Incoming, Outgoing, Traffic, Transport};
 use crate::wire::Text;
@@ -13,8 +14,8 @@ const AT_ONCE: usize = 8;
 
 /// Reads and writes at the same time; neither waits for the other.
 #[derive(Debug)]
-pub(super) struct Socket<T> {
-    transport: T,
+pub(super) struct Socket {
+    transport: Box<dyn Transport>,
     /// Sent before everything else: the answer to a client that resumes.
     first: Option<Text>,
     sign: Sign,
@@ -36,17 +37,8 @@ enum Sign {
     Due,
 }
 
-/// The outcome of writing.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Written {
-    /// As much as the transport takes now.
-    All,
-    /// This side wants to close.
-    Asked,
-}
-
-impl<T: Transport> Socket<T> {
-    pub(super) fn new(transport: T) -> Self {
+impl Socket {
+    pub(super) fn new(transport: Box<dyn Transport>) -> Self {
         Self { transport, first: None, sign: Sign::No, unflushed: false, broken: None }
     }
 
@@ -73,7 +65,7 @@ impl<T: Transport> Socket<T> {
 
     /// Lets the transport release memory that it does not need.
     pub(super) fn shrink(&mut self) {
-        self.transport.shrink();
+        self.transport.as_mut().shrink();
     }
 
     /// Sends `text` before everything that is queued.
@@ -82,18 +74,18 @@ impl<T: Transport> Socket<T> {
     }
 
     pub(super) fn traffic(&self) -> Traffic {
-        self.transport.traffic()
+        self.transport.as_ref().traffic()
     }
 
     /// Whether anything waits to be written.
-    pub(super) fn is_writing(&self, outlet: &Outlet) -> bool {
-        self.unflushed || !outlet.is_idle()
+    pub(super) fn is_writing(&self, handle: &Handle) -> bool {
+        self.unflushed || !handle.is_idle()
     }
 
     /// Reads to the end of the socket.
     pub(super) async fn hang_up(mut self) {
         // Reading also writes the transport's own answer to a close frame.
-        while std::future::poll_fn(|cx| self.transport.poll_receive(cx)).await.is_ok() {}
+        while std::future::poll_fn(|cx| self.transport.as_mut().poll_receive(cx)).await.is_ok() {}
     }
 
     /// Polls for the next message. An error of writing is returned behind everything that was
@@ -102,54 +94,52 @@ impl<T: Transport> Socket<T> {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Incoming, TransportError>> {
-        match (self.transport.poll_receive(cx), &self.broken) {
+        match (self.transport.as_mut().poll_receive(cx), &self.broken) {
             (Poll::Pending, Some(error)) => Poll::Ready(Err(error.clone())),
             (polled, _) => polled,
         }
     }
 
-    /// Writes everything that is queued, and flushes once.
+    /// Writes everything that is queued, and flushes once. Returns the close that this side asks for.
     pub(super) fn write(
         &mut self,
         cx: &mut Context<'_>,
-        outlet: &Outlet,
+        handle: &Handle,
         receiving: &mut Receiving,
-    ) -> Written {
+    ) -> Option<Closed> {
         if self.broken.is_some() {
-            let asked = outlet.close_asked().is_some();
-            return if asked { Written::Asked } else { Written::All };
+            return handle.close_asked();
         }
-        match self.poll_write(cx, outlet, receiving) {
-            Poll::Ready(Ok(written)) => written,
+        match self.poll_write(cx, handle, receiving) {
+            Poll::Ready(Ok(asked)) => asked,
             Poll::Ready(Err(error)) => {
                 self.broken = Some(error);
                 // The next read that finds nothing returns it: the peer's reason may come before.
                 cx.waker().wake_by_ref();
-                Written::All
+                None
             }
-            // The transport is full, so `poll_frames` may not have seen that this side closes.
-            Poll::Pending if outlet.close_asked().is_some() => Written::Asked,
-            Poll::Pending => Written::All,
+            // The transport is full, so `poll_frames` may not have seen it.
+            Poll::Pending => handle.close_asked(),
         }
     }
 
     fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
-        outlet: &Outlet,
+        handle: &Handle,
         receiving: &mut Receiving,
-    ) -> Poll<Result<Written, TransportError>> {
+    ) -> Poll<Result<Option<Closed>, TransportError>> {
         if self.first.is_some() {
             ready!(self.poll_give(cx, |socket| socket.first.take().map(Outgoing::Text)))?;
         }
         if self.sign == Sign::Due {
-            ready!(self.poll_sign(cx, outlet, receiving))?;
+            ready!(self.poll_sign(cx, handle, receiving))?;
         }
-        let written = ready!(self.poll_frames(cx, outlet))?;
+        let asked = ready!(self.poll_frames(cx, handle))?;
         match self.sign {
             // Something is written anyway, so it costs no write of its own.
             Sign::Riding | Sign::Waiting if self.unflushed => {
-                ready!(self.poll_sign(cx, outlet, receiving))?;
+                ready!(self.poll_sign(cx, handle, receiving))?;
             }
             Sign::Riding => {
                 self.sign = Sign::Waiting;
@@ -159,10 +149,10 @@ impl<T: Transport> Socket<T> {
         }
         // Once for all frames of this write.
         if self.unflushed {
-            ready!(self.transport.poll_flush(cx))?;
+            ready!(self.transport.as_mut().poll_flush(cx))?;
             self.unflushed = false;
         }
-        Poll::Ready(Ok(written))
+        Poll::Ready(Ok(asked))
     }
 
     /// Gives one message to the transport as soon as that takes it.
@@ -171,10 +161,10 @@ impl<T: Transport> Socket<T> {
         cx: &mut Context<'_>,
         message: impl FnOnce(&mut Self) -> Option<Outgoing>,
     ) -> Poll<Result<(), TransportError>> {
-        ready!(self.transport.poll_ready(cx))?;
+        ready!(self.transport.as_mut().poll_ready(cx))?;
         if let Some(message) = message(self) {
             self.unflushed = true;
-            self.transport.send(message)?;
+            self.transport.as_mut().send(message)?;
         }
         Poll::Ready(Ok(()))
     }
@@ -182,12 +172,12 @@ impl<T: Transport> Socket<T> {
     fn poll_sign(
         &mut self,
         cx: &mut Context<'_>,
-        outlet: &Outlet,
+        handle: &Handle,
         receiving: &mut Receiving,
     ) -> Poll<Result<(), TransportError>> {
         self.poll_give(cx, |socket| {
             socket.sign = Sign::No;
-            Some(outlet.sign_of_life(receiving))
+            Some(handle.sign_of_life(receiving))
         })
     }
 
@@ -196,20 +186,20 @@ impl<T: Transport> Socket<T> {
     fn poll_frames(
         &mut self,
         cx: &mut Context<'_>,
-        outlet: &Outlet,
-    ) -> Poll<Result<Written, TransportError>> {
+        handle: &Handle,
+    ) -> Poll<Result<Option<Closed>, TransportError>> {
         loop {
-            let frames = match outlet.next::<AT_ONCE>() {
+            let frames = match handle.next::<AT_ONCE>() {
                 NextWrite::Frames(frames) => frames,
                 NextWrite::Close(code, reason) => {
                     ready!(self.poll_give(cx, |_| Some(Outgoing::Close(code, reason))))?;
                     // Nothing may follow the close frame.
                     self.sign = Sign::No;
-                    outlet.sent_close_frame();
-                    return Poll::Ready(Ok(Written::All));
+                    handle.sent_close_frame();
+                    return Poll::Ready(Ok(None));
                 }
-                NextWrite::Asked => return Poll::Ready(Ok(Written::Asked)),
-                NextWrite::Nothing => return Poll::Ready(Ok(Written::All)),
+                NextWrite::Asked(closed) => return Poll::Ready(Ok(Some(closed))),
+                NextWrite::Nothing => return Poll::Ready(Ok(None)),
             };
             let mut wrote = 0;
             let mut given = Poll::Ready(Ok(()));
@@ -224,7 +214,7 @@ impl<T: Transport> Socket<T> {
                 }
             }
             // Before an error returns: the frames that the transport has may arrive.
-            outlet.wrote(wrote);
+            handle.wrote(wrote);
             ready!(given)?;
         }
     }

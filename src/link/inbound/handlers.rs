@@ -1,18 +1,162 @@
-//! The running handlers, and the events that wait for theirs.
+//! The handlers of one side without their types, by message name; those of one link that run, and
+//! the events that wait for theirs.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::future::Future;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
+use tokio::time::Instant;
 
-use crate::wire::Text;
+use crate::error::{ConfigError, DecodeError};
+use crate::link::outbound::Handle;
+use crate::message::{Direction, Peer, Role};
+use crate::printable::Printable;
+use crate::wire::{Text, check_name};
+
+/// A message for its handler.
+#[derive(Debug)]
+pub(in crate::link) struct Call<'a> {
+    /// When the asker is expected to give up; `None` for an event.
+    pub(in crate::link) deadline: Option<Instant>,
+    /// The number of its frame.
+    pub(in crate::link) seq: u64,
+    pub(in crate::link) data: &'a str,
+}
+
+/// The handling of a message to its end: for a request, until its response is queued.
+pub(in crate::link) type Handled = Result<BoxFuture<'static, ()>, DecodeError>;
+pub(in crate::link) type Handler = Box<dyn Fn(Handle, Call<'_>) -> Handled + Send + Sync>;
+
+pub(in crate::link) struct RequestRoute {
+    pub(in crate::link) name: &'static str,
+    pub(in crate::link) direction: Direction,
+    pub(in crate::link) timeout: Option<Duration>,
+    pub(in crate::link) handler: Handler,
+}
+
+pub(in crate::link) struct EventRoute {
+    pub(in crate::link) direction: Direction,
+    pub(in crate::link) handler: Handler,
+}
+
+/// Spreads the names of messages over a table.
+// Not the default, which protects from chosen keys: the names in the tables are the program's own,
+// and a peer can only look them up.
+#[derive(Default)]
+struct NameHasher(u64);
+
+impl Hasher for NameHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for block in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..block.len()].copy_from_slice(block);
+            // Multiplying by 2⁶⁴ divided by the golden ratio spreads the word over all high bits.
+            self.0 = (self.0.rotate_left(29) ^ u64::from_le_bytes(word))
+                .wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        // The table uses both ends of the number, and the low end is still poorly mixed.
+        self.0 ^ (self.0 >> 32)
+    }
+}
+
+type Table<T> = HashMap<&'static str, T, BuildHasherDefault<NameHasher>>;
+
+/// The handlers without their types.
+#[derive(Default)]
+pub(crate) struct Routes {
+    requests: Table<RequestRoute>,
+    events: Table<EventRoute>,
+    /// The names of events without a handler that were warned of; at most [`MOST_WARNED`].
+    warned: Mutex<HashSet<Box<str>>>,
+}
+
+/// The most names of events that are warned of.
+// A peer may make up any number of names.
+const MOST_WARNED: usize = 32;
+
+impl Routes {
+    pub(in crate::link) fn add_request(&mut self, route: RequestRoute) -> Result<(), ConfigError> {
+        let name = route.name;
+        taken(self.requests.insert(name, route).is_some(), name)
+    }
+
+    pub(in crate::link) fn add_event(
+        &mut self,
+        name: &'static str,
+        route: EventRoute,
+    ) -> Result<(), ConfigError> {
+        taken(self.events.insert(name, route).is_some(), name)
+    }
+
+    /// Returns the handler of the request `name` from `peer` to `us`, or why there is none.
+    pub(super) fn request(
+        &self,
+        name: &str,
+        peer: Role,
+        us: Role,
+    ) -> Result<&RequestRoute, String> {
+        let Some(route) = self.requests.get(name) else {
+            return Err(format!("No handler for {name}_request on this {us}"));
+        };
+        if !route.direction.allows(peer, us) {
+            let allowed = route.direction;
+            return Err(format!("{name}_request goes {allowed}, and this link goes {peer}→{us}"));
+        }
+        Ok(route)
+    }
+
+    /// Returns the handler of the event `name` from `peer` to `us`.
+    pub(super) fn event(&self, name: &str, peer: Role, us: Role) -> Option<&EventRoute> {
+        self.events.get(name).filter(|route| route.direction.allows(peer, us))
+    }
+
+    /// Warns of an event without a handler, once for each name.
+    pub(super) fn warn_of_event(&self, name: &str, from: &Peer) {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = warned.len() >= MOST_WARNED || !warned.insert(name.into());
+        let (from, name) = (from.role, Printable::new(name));
+        if known {
+            tracing::debug!(?name, %from, "ignored an event");
+            return;
+        }
+        let last = warned.len() == MOST_WARNED;
+        // The logger is foreign code, and every link of this side shares the lock.
+        drop(warned);
+        tracing::warn!(?name, %from, "ignored an event: no handler takes it from this side");
+        if last {
+            tracing::warn!("further names of ignored events are not warned of");
+        }
+    }
+}
+
+fn taken(known: bool, name: &'static str) -> Result<(), ConfigError> {
+    if known {
+        return Err(ConfigError::DuplicateHandler(name));
+    }
+    check_name(name).map_err(ConfigError::Name)
+}
+
+impl fmt::Debug for Routes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Router")
+            .field("requests", &self.requests.keys())
+            .field("events", &self.events.keys())
+            .finish_non_exhaustive()
+    }
+}
 
 /// The bytes that holding a frame takes besides its own: its place, its name, and what the
 /// allocator adds.
@@ -35,9 +179,18 @@ pub(super) struct Handlers {
 /// A running handler, whose panic ends only itself.
 struct HandlerTask {
     work: BoxFuture<'static, ()>,
-    charge: Charge,
-    /// The request to answer if the handler panics.
-    request: Option<Request>,
+    of: Handling,
+    /// The length of the frame.
+    bytes: usize,
+}
+
+/// What is being handled.
+#[derive(Clone, Copy)]
+enum Handling {
+    Request(Request),
+    Event,
+    /// An answer of the link's own.
+    Answer,
 }
 
 /// A request that is being handled.
@@ -45,14 +198,6 @@ struct HandlerTask {
 pub(super) struct Request {
     pub(super) name: &'static str,
     pub(super) seq: u64,
-}
-
-/// What is given back when a handler ends: the bytes of its frame.
-#[derive(Clone, Copy)]
-enum Charge {
-    Request(usize),
-    Answer(usize),
-    Event(usize),
 }
 
 /// An event that waits for earlier ones.
@@ -80,9 +225,9 @@ impl QueuedEvent {
 /// The end of a handler.
 #[derive(Clone, Copy)]
 struct Done {
-    charge: Charge,
-    /// The request whose handler has panicked.
-    panicked: Option<Request>,
+    of: Handling,
+    bytes: usize,
+    panicked: bool,
 }
 
 impl Future for HandlerTask {
@@ -90,15 +235,9 @@ impl Future for HandlerTask {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Done> {
         // The application's code: its panic must not end the task, which runs all other handlers.
-        match catch_unwind(AssertUnwindSafe(|| self.work.as_mut().poll(cx))) {
-            Ok(polled) => polled.map(|()| Done { charge: self.charge, panicked: None }),
-            Err(_) => {
-                if self.request.is_none() {
-                    tracing::error!("the handler of an event panicked");
-                }
-                Poll::Ready(Done { charge: self.charge, panicked: self.request })
-            }
-        }
+        let polled = catch_unwind(AssertUnwindSafe(|| self.work.as_mut().poll(cx)));
+        let (of, bytes, panicked) = (self.of, self.bytes, polled.is_err());
+        polled.unwrap_or(Poll::Ready(())).map(|()| Done { of, bytes, panicked })
     }
 }
 
@@ -133,14 +272,14 @@ impl Handlers {
         cx: &mut Context<'_>,
     ) -> Option<Request> {
         self.bytes += bytes + OVERHEAD;
-        self.start(HandlerTask { work, charge: Charge::Request(bytes), request: Some(request) }, cx)
+        self.start(HandlerTask { work, of: Handling::Request(request), bytes }, cx)
     }
 
     /// Takes an answer of the link's own, of `bytes`, that waits for something.
     pub(super) fn start_answer(&mut self, work: BoxFuture<'static, ()>, bytes: usize) {
         self.answers += 1;
         self.answer_bytes += bytes;
-        self.running.push(HandlerTask { work, charge: Charge::Answer(bytes), request: None });
+        self.running.push(HandlerTask { work, of: Handling::Answer, bytes });
     }
 
     fn start(&mut self, mut task: HandlerTask, cx: &mut Context<'_>) -> Option<Request> {
@@ -168,7 +307,7 @@ impl Handlers {
     /// Takes the handler of the next event, whose frame has `bytes`.
     pub(super) fn start_event(&mut self, work: BoxFuture<'static, ()>, bytes: usize) {
         self.bytes += bytes + OVERHEAD;
-        self.event = Some(HandlerTask { work, charge: Charge::Event(bytes), request: None });
+        self.event = Some(HandlerTask { work, of: Handling::Event, bytes });
     }
 
     /// Takes an event, to be handled after all that came before it.
@@ -209,15 +348,20 @@ impl Handlers {
         }
     }
 
-    fn end(&mut self, done: Done) -> Option<Request> {
-        match done.charge {
-            Charge::Request(bytes) | Charge::Event(bytes) => self.bytes -= bytes + OVERHEAD,
-            Charge::Answer(bytes) => {
+    fn end(&mut self, Done { of, bytes, panicked }: Done) -> Option<Request> {
+        match of {
+            Handling::Request(_) | Handling::Event => self.bytes -= bytes + OVERHEAD,
+            Handling::Answer => {
                 self.answers -= 1;
                 self.answer_bytes -= bytes;
             }
         }
-        done.panicked
+        match of {
+            Handling::Request(request) if panicked => return Some(request),
+            Handling::Event if panicked => tracing::error!("the handler of an event panicked"),
+            _ => {}
+        }
+        None
     }
 }
 

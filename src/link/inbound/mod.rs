@@ -1,8 +1,6 @@
 //! The receiving half of a link: what a frame is, and which handler gets it.
 
 mod handlers;
-mod routes;
-mod verdict;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -12,13 +10,11 @@ use futures::FutureExt as _;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+pub(crate) use handlers::Routes;
+pub(super) use handlers::{Call, EventRoute, Handled, RequestRoute};
 use handlers::{Handlers, Request};
-pub(crate) use routes::Routes;
-pub(super) use routes::{Call, EventRoute, Handled, RequestRoute};
-pub(super) use verdict::Halt;
-use verdict::{NeedsFullParse, Unhandled, close_of};
 
-use super::outbound::{Outlet, ResponseResult, SendClass, SendRefused, agree_to_disconnect};
+use super::outbound::{Handle, ResponseResult, SendClass, SendRefused, agree_to_disconnect};
 use super::refusal::{MAX_ERROR, error_response, panicked};
 use super::state::LinkState;
 use crate::close::{CloseCode, Closed};
@@ -34,7 +30,7 @@ use crate::wire::{
 /// What a link has received, from the number of a frame to the end of its handler.
 #[derive(Debug)]
 pub(super) struct Inbound {
-    outlet: Outlet,
+    handle: Handle,
     routes: Arc<Routes>,
     receiving: Receiving,
     handlers: Handlers,
@@ -47,9 +43,9 @@ pub(super) struct Inbound {
 }
 
 impl Inbound {
-    pub(super) fn new(outlet: Outlet, routes: Arc<Routes>, receiving: Receiving) -> Self {
+    pub(super) fn new(handle: Handle, routes: Arc<Routes>, receiving: Receiving) -> Self {
         let (handlers, answers) = (Handlers::default(), Vec::new());
-        Self { outlet, routes, receiving, handlers, answers, now: None, closing: false }
+        Self { handle, routes, receiving, handlers, answers, now: None, closing: false }
     }
 
     pub(super) fn receiving(&mut self) -> &mut Receiving {
@@ -73,7 +69,7 @@ impl Inbound {
 
     /// Tells the sending half how many answers it owes.
     pub(super) fn end_poll(&mut self) {
-        self.outlet.set_answers_owed(self.handlers.running());
+        self.handle.set_answers_owed(self.handlers.running());
     }
 
     /// Hands the answers that were read to the callers that wait for them.
@@ -84,7 +80,7 @@ impl Inbound {
         for (waiting, outcome) in self.answers.drain(..) {
             // The caller has gone since the answer was read.
             if waiting.send(outcome).is_err() {
-                self.outlet.ignore_response();
+                self.handle.ignore_response();
             }
         }
     }
@@ -145,7 +141,7 @@ impl Inbound {
             }
         }
         let frame = Frame::parse(text.as_str()).map_err(Closed::malformed)?;
-        if known.is_none() && self.outlet.dialect().resumes() {
+        if known.is_none() && self.handle.dialect().resumes() {
             if frame.kind == HeartbeatMessage::TYPE {
                 return self.heartbeat(&frame);
             }
@@ -169,8 +165,8 @@ impl Inbound {
     fn handshake_given_up(&mut self, frame: &Frame<'_>) -> Closed {
         // Without `ready` the client knows no session, so its close is intended. With a session,
         // which was resumed, it dials again.
-        if matches!(*self.outlet.state(), LinkState::Connected) {
-            self.outlet.drain(false, true);
+        if matches!(*self.handle.state(), LinkState::Connected) {
+            self.handle.drain(false, true);
         }
         close_of(frame)
     }
@@ -197,7 +193,7 @@ impl Inbound {
     /// Returns why a frame of `bytes` cannot be taken now: an event needs room in the inbox, and a
     /// request room for an answer of the link's own, in case it is refused.
     fn no_room(&self, frame: &Frame<'_>, bytes: usize) -> Option<&'static str> {
-        let config = self.outlet.config();
+        let config = self.handle.config();
         match frame.class() {
             // An event without a handler is counted and dropped, and needs no room.
             MessageClass::Event(name) if !self.handlers.has_room(bytes, config.inbox) => self
@@ -228,7 +224,7 @@ impl Inbound {
             // It ends the link, whatever it is, so the reason has to come from a full reading.
             MessageClass::Protocol(_) if parse == Parse::Fast => return Err(NeedsFullParse),
             MessageClass::Protocol(Close::TYPE) => {
-                self.outlet.drain(false, true);
+                self.handle.drain(false, true);
                 return Ok(Err(close_of(frame).into()));
             }
             MessageClass::Protocol(kind) => {
@@ -241,7 +237,7 @@ impl Inbound {
 
     fn heartbeat(&mut self, frame: &Frame<'_>) -> Result<(), Halt> {
         let fault = match decode::<HeartbeatMessage>(frame.data) {
-            Ok(heartbeat) => match self.outlet.acknowledged(heartbeat.seq) {
+            Ok(heartbeat) => match self.handle.acknowledged(heartbeat.seq) {
                 Ok(()) => return Ok(()),
                 Err(error) => error.to_string(),
             },
@@ -262,12 +258,12 @@ impl Inbound {
                 Ok(response) => (response.seq, response.error()),
                 Err(error) => {
                     tracing::debug!(kind = ?Printable::new(&frame.kind), %error, "ignored a response to nothing");
-                    self.outlet.ignore_response();
+                    self.handle.ignore_response();
                     return Ok(());
                 }
             },
         };
-        match self.outlet.take_pending(seq) {
+        match self.handle.take_pending(seq) {
             Some(waiting) => {
                 let outcome = match error {
                     Some(error) => Err(Box::new(RequestError::Remote(RemoteError::new(&error)))),
@@ -277,7 +273,7 @@ impl Inbound {
             }
             // No caller reads the data, so it may still be no JSON at all.
             None if parse == Parse::Fast => return Err(NeedsFullParse),
-            None => self.outlet.ignore_response(),
+            None => self.handle.ignore_response(),
         }
         Ok(())
     }
@@ -326,13 +322,13 @@ impl Inbound {
         if self.closing {
             return Err(Unhandled::Dropped);
         }
-        if name == PREPARE_DISCONNECT && self.outlet.dialect().resumes() {
+        if name == PREPARE_DISCONNECT && self.handle.dialect().resumes() {
             return Err(Unhandled::Own);
         }
-        let (peer, us) = (self.outlet.peer().role, self.outlet.us());
+        let (peer, us) = (self.handle.peer().role, self.handle.us());
         let route = self.routes.request(name, peer, us).map_err(Unhandled::Refused)?;
         let refused = |error: String| Err(Unhandled::Refused(error));
-        let config = self.outlet.config();
+        let config = self.handle.config();
         let running = self.handlers.running();
         // Short: where many are refused, these texts wait in as many bytes as the outbox has.
         if running >= config.handlers {
@@ -346,13 +342,12 @@ impl Inbound {
         let deadline = now.checked_add(route.timeout.unwrap_or(config.request_timeout));
         let call = Call { deadline, seq, data: frame.data };
         // The application's code: its panic becomes an error response and must not end the link.
-        let handler =
-            catch_unwind(AssertUnwindSafe(|| (route.handler)(self.outlet.handle().clone(), call)));
+        let handler = catch_unwind(AssertUnwindSafe(|| (route.handler)(self.handle.clone(), call)));
         match handler {
             Ok(Ok(handler)) => {
                 let request = Request { name: route.name, seq };
                 // Before its first poll: what it sends there may be needed for its answer.
-                self.outlet.set_answers_owed(running + 1);
+                self.handle.set_answers_owed(running + 1);
                 let panicked = self.handlers.start_request(handler, request, bytes, cx);
                 self.tell_panic(panicked);
                 Ok(())
@@ -366,7 +361,7 @@ impl Inbound {
     fn tell_panic(&mut self, request: Option<Request>) {
         if let Some(Request { name, seq }) = request {
             let (handle, response) =
-                (self.outlet.handle().clone(), error_response(name, seq, &panicked(name)));
+                (self.handle.clone(), error_response(name, seq, &panicked(name)));
             let answer = async move { handle.respond(name, seq, response).await };
             self.handlers.start_answer(answer.boxed(), MAX_ERROR);
         }
@@ -374,19 +369,18 @@ impl Inbound {
 
     /// The peer wants to end the link gracefully: a close that comes now is intended.
     fn prepare_disconnect(&mut self, seq: u64, bytes: usize) {
-        self.outlet.drain(false, true);
-        let answer = agree_to_disconnect(self.outlet.handle().clone(), seq);
+        self.handle.drain(false, true);
+        let answer = agree_to_disconnect(self.handle.clone(), seq);
         self.handlers.start_answer(answer.boxed(), bytes);
     }
 
     /// Answers a request with an error: at once, or when there is room.
     fn refuse(&mut self, name: &str, seq: u64, error: &str) {
         let Ok(message) = error_response(name, seq, error) else { return };
-        let Err(SendRefused::Full) = self.outlet.try_send(&message, SendClass::Answer) else {
+        let Err(SendRefused::Full) = self.handle.try_send(&message, SendClass::Answer) else {
             return;
         };
-        let (handle, name, bytes) =
-            (self.outlet.handle().clone(), name.to_owned(), message.bytes());
+        let (handle, name, bytes) = (self.handle.clone(), name.to_owned(), message.bytes());
         let response = async move { handle.respond(&name, seq, Ok(message)).await };
         self.handlers.start_answer(response.boxed(), bytes);
     }
@@ -399,7 +393,7 @@ impl Inbound {
         frame: &Frame<'_>,
         parse: Parse,
     ) -> Result<(), NeedsFullParse> {
-        let has_room = self.handlers.has_room(text.len(), self.outlet.config().inbox);
+        let has_room = self.handlers.has_room(text.len(), self.handle.config().inbox);
         // `number` lets an event without room pass only on a link that closes.
         let wanted = self.wants(name) && has_room;
         // Started from the frame itself: only an event that has to wait is copied.
@@ -416,15 +410,15 @@ impl Inbound {
             self.handlers.queue_event(name, seq, text, frame.data);
             return Ok(());
         } else if has_room {
-            self.routes.warn_of_event(name, self.outlet.peer());
+            self.routes.warn_of_event(name, self.handle.peer());
         }
-        self.outlet.ignore_event();
+        self.handle.ignore_event();
         Ok(())
     }
 
     /// Whether there is a handler for what this peer sends as the event `name`.
     fn wants(&self, name: &str) -> bool {
-        let (peer, us) = (self.outlet.peer().role, self.outlet.us());
+        let (peer, us) = (self.handle.peer().role, self.handle.us());
         self.routes.event(name, peer, us).is_some()
     }
 
@@ -435,11 +429,10 @@ impl Inbound {
         data: &str,
         bytes: usize,
     ) -> Result<(), DecodeError> {
-        let (peer, us) = (self.outlet.peer().role, self.outlet.us());
+        let (peer, us) = (self.handle.peer().role, self.handle.us());
         let Some(route) = self.routes.event(name, peer, us) else { return Ok(()) };
         let call = Call { deadline: None, seq, data };
-        let handler =
-            catch_unwind(AssertUnwindSafe(|| (route.handler)(self.outlet.handle().clone(), call)));
+        let handler = catch_unwind(AssertUnwindSafe(|| (route.handler)(self.handle.clone(), call)));
         match handler {
             Ok(Ok(work)) => self.handlers.start_event(work, bytes),
             Ok(Err(error)) => return Err(error),
@@ -459,9 +452,47 @@ impl Inbound {
             let (name, seq, bytes) = (event.name(), event.seq, event.bytes());
             if let Err(error) = self.start_event(name, seq, event.data(), bytes) {
                 tracing::debug!(name, %error, "ignored an event with wrong data");
-                self.outlet.ignore_event();
+                self.handle.ignore_event();
             }
         }
         any
+    }
+}
+
+/// Why a link does not go on after what was received.
+#[derive(Debug)]
+pub(in crate::link) enum Halt {
+    /// There is no room for the frame of this number and length. Its number was not accepted, so it
+    /// comes again after a resume; without one, the link ends with this reason.
+    NoRoom(Closed, u64, usize),
+    /// The link ends.
+    End(Closed),
+}
+
+impl From<Closed> for Halt {
+    fn from(closed: Closed) -> Self {
+        Self::End(closed)
+    }
+}
+
+/// A frame of which only the head was parsed led to nothing: it has to be parsed in full.
+struct NeedsFullParse;
+
+/// Why no handler of the application handles a request.
+enum Unhandled {
+    /// The link closes and answers nothing any more.
+    Dropped,
+    /// The link answers it itself.
+    Own,
+    Refused(String),
+    /// The handler panicked before it began.
+    Panicked,
+}
+
+/// Returns how the peer's `close` message ends the link.
+fn close_of(frame: &Frame<'_>) -> Closed {
+    match decode::<Close>(frame.data) {
+        Ok(close) => Closed::remote(CloseCode::NO_STATUS, close.reason),
+        Err(_) => Closed::malformed("`close` without a reason"),
     }
 }

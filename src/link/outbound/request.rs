@@ -14,8 +14,7 @@ use tokio::time::{timeout, timeout_at};
 
 use super::handle::Handle;
 use super::pending::{Limit, ResponseResult};
-use super::phase::SendClass;
-use super::send_state::{BudgetKind, SendRefused};
+use super::send_state::{BudgetKind, SendClass, SendRefused};
 use crate::close::Closed;
 use crate::error::{DecodeError, Delivery, RemoteError, RequestError, SendError};
 use crate::message::Empty;

@@ -1,11 +1,12 @@
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Wake, Waker};
 
 use futures::FutureExt as _;
 use semver::Version;
 
+use super::send_state::BudgetKind;
 use super::*;
 use crate::close::{CloseCode, Closed};
 use crate::error::EventError;
@@ -17,21 +18,13 @@ use crate::trust::Claims;
 use crate::wire::{Dialect, EncodedMessage};
 
 /// A link without a task: what is queued stays until a test takes it.
-pub(in crate::link) fn outlet(change: impl FnOnce(&mut Config)) -> Outlet {
+pub(in crate::link) fn without_task(change: impl FnOnce(&mut Config)) -> Handle {
     let mut config = Config::default();
     change(&mut config);
     let (version, agent, role) = (Version::new(2, 0, 0), String::new(), Role::Control);
     let peer = Peer { role, id: None, name: None, agent, version: version.clone() };
     let session = Session::continuing(Dialect::PLAIN, 0);
-    Outlet::new(Handle::new(
-        Role::Master,
-        peer,
-        Claims::default(),
-        version,
-        config,
-        session.sending,
-        None,
-    ))
+    Handle::new(Role::Master, peer, Claims::default(), version, config, session.sending, None)
 }
 
 fn request(handle: &Handle) -> RequestFuture<()> {
@@ -54,7 +47,7 @@ fn a_request_beside_the_end_is_told() {
     const ROUNDS: usize = 5_000;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let _inside = runtime.enter();
-    let rounds: Vec<Outlet> = (0..ROUNDS).map(|_| outlet(|_| {})).collect();
+    let rounds: Vec<Handle> = (0..ROUNDS).map(|_| without_task(|_| {})).collect();
     let barrier = std::sync::Barrier::new(2);
     let mut left = 0;
     std::thread::scope(|scope| {
@@ -66,7 +59,7 @@ fn a_request_beside_the_end_is_told() {
             }
         });
         for handle in &rounds {
-            let mut request = request(handle.handle());
+            let mut request = request(handle);
             barrier.wait();
             let first = (&mut request).now_or_never();
             barrier.wait();
@@ -96,60 +89,141 @@ impl Wake for AsksAgain {
 /// Nothing is admitted any more when the first caller learns of the end: it may ask again at once.
 #[tokio::test]
 async fn who_is_told_of_the_end_and_asks_again_is_told_again() {
-    let outlet = outlet(|_| {});
-    let handle = outlet.handle().clone();
+    let handle = without_task(|_| {});
     let (woken, refused) = (AtomicBool::new(false), AtomicBool::new(false));
-    let asks = Arc::new(AsksAgain { handle, woken, refused });
-    let mut first = request(outlet.handle());
+    let asks = Arc::new(AsksAgain { handle: handle.clone(), woken, refused });
+    let mut first = request(&handle);
     let waker = Waker::from(Arc::clone(&asks));
     assert!(first.poll_unpin(&mut Context::from_waker(&waker)).is_pending());
-    outlet.end(Closed::lost("cut"));
+    handle.end(Closed::lost("cut"));
     assert!(asks.woken.load(Ordering::SeqCst) && asks.refused.load(Ordering::SeqCst));
 }
 
 /// What has waited for room until the link drains is refused, and takes no room along.
 #[tokio::test]
 async fn what_is_refused_in_turn_gives_its_room_back() {
-    let outlet = outlet(|config| config.outbox = 1000);
-    outlet.event(&event(600)).await.unwrap();
+    let handle = without_task(|config| config.outbox = 1000);
+    handle.event(&event(600)).await.unwrap();
     let late = event(700);
-    let mut waiting = pin!(outlet.event(&late));
+    let mut waiting = pin!(handle.event(&late));
     assert!((&mut waiting).now_or_never().is_none(), "there is no room");
-    outlet.drain(false, false);
-    outlet.wrote(1);
+    handle.drain(false, false);
+    handle.wrote(1);
     assert!(matches!(waiting.now_or_never(), Some(Err(EventError::Closed(_)))));
-    assert!(outlet.is_idle());
-    assert!(outlet.with(|state, _| state.room.try_take(1000)), "all of it is free again");
+    assert!(handle.is_idle());
+    assert!(handle.with(|state, _| state.room.try_take(1000)), "all of it is free again");
 }
 
 /// The same for what is handed on, for which no task waits.
 #[tokio::test]
 async fn what_is_not_handed_on_any_more_gives_its_room_back() {
-    let outlet = outlet(|config| config.outbox = 1000);
-    outlet.hand_on(&event(600));
-    outlet.hand_on(&event(700));
+    let handle = without_task(|config| config.outbox = 1000);
+    handle.hand_on(&event(600));
+    handle.hand_on(&event(700));
     let next = event(300);
-    outlet.hand_on(&next);
-    outlet.drain(false, false);
-    outlet.wrote(1);
-    assert!(outlet.is_idle());
-    assert!(outlet.with(|state, _| state.room.try_take(1000)), "all of it is free again");
+    handle.hand_on(&next);
+    handle.drain(false, false);
+    handle.wrote(1);
+    assert!(handle.is_idle());
+    assert!(handle.with(|state, _| state.room.try_take(1000)), "all of it is free again");
 }
 
 /// The task begins to close ahead of what is queued, and sends the close frame behind it, once.
 #[tokio::test]
 async fn the_close_frame_goes_out_once_behind_all_that_is_queued() {
-    let outlet = outlet(|_| {});
-    outlet.event(&event(100)).await.unwrap();
+    let handle = without_task(|_| {});
+    handle.event(&event(100)).await.unwrap();
     let closed = Closed::local(CloseCode::NORMAL, "bye");
-    outlet.ask_close(closed.clone());
-    assert!(matches!(outlet.next::<8>(), NextWrite::Asked));
-    outlet.begin_close(&closed, closed.code);
+    handle.ask_close(closed.clone());
+    assert!(matches!(handle.next::<8>(), NextWrite::Asked(_)));
+    handle.begin_close(&closed, closed.code);
     // The event and the `close` message.
-    assert!(matches!(outlet.next::<3>(), NextWrite::Frames([Some(_), Some(_), None])));
-    outlet.wrote(2);
-    let NextWrite::Close(code, reason) = outlet.next::<8>() else { panic!("no close frame") };
+    assert!(matches!(handle.next::<3>(), NextWrite::Frames([Some(_), Some(_), None])));
+    handle.wrote(2);
+    let NextWrite::Close(code, reason) = handle.next::<8>() else { panic!("no close frame") };
     assert_eq!((code, reason.as_str()), (CloseCode::NORMAL, "bye"));
-    outlet.sent_close_frame();
-    assert!(matches!(outlet.next::<8>(), NextWrite::Nothing));
+    handle.sent_close_frame();
+    assert!(matches!(handle.next::<8>(), NextWrite::Nothing));
+}
+
+/// Tasks take, wait, give up and give back at the same time: no permit is lost or doubled, and
+/// no task waits for one that is free.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn permits_are_neither_lost_nor_doubled() {
+    const PERMITS: usize = 5;
+    let (handle, taken) =
+        (without_task(|config| config.requests_in_flight = PERMITS), Arc::default());
+    let worker = |n: usize| {
+        let (handle, taken) = (handle.clone(), Arc::<AtomicUsize>::clone(&taken));
+        tokio::spawn(async move {
+            for round in 0..2000 {
+                let count = 1 + (n + round) % 3;
+                let permits = if round % 7 == 0 {
+                    handle.0.send_state.permits(BudgetKind::Slots, count).now_or_never()
+                } else {
+                    Some(handle.0.send_state.permits(BudgetKind::Slots, count).await)
+                };
+                let Some(permits) = permits else { continue };
+                assert!(taken.fetch_add(count, Ordering::SeqCst) + count <= PERMITS);
+                tokio::task::yield_now().await;
+                taken.fetch_sub(count, Ordering::SeqCst);
+                drop(permits.unwrap());
+            }
+        })
+    };
+    for worker in (0..16).map(worker).collect::<Vec<_>>() {
+        worker.await.unwrap();
+    }
+    assert!(
+        handle.0.send_state.permits(BudgetKind::Slots, PERMITS).now_or_never().is_some(),
+        "all are free again"
+    );
+}
+
+/// A waiting task is woken by permits that are given back, and by the end.
+#[tokio::test(start_paused = true)]
+async fn who_waits_is_woken() {
+    for ends in [false, true] {
+        let handle = without_task(|config| config.requests_in_flight = 1);
+        let mut taken = Some(handle.0.send_state.permits(BudgetKind::Slots, 1).await.unwrap());
+        let waiting = tokio::spawn({
+            let handle = handle.clone();
+            async move { handle.0.send_state.permits(BudgetKind::Slots, 1).await.is_ok() }
+        });
+        tokio::task::yield_now().await;
+        if ends {
+            handle.end(crate::close::Closed::lost("gone"));
+        } else {
+            taken = None;
+        }
+        let woken = tokio::time::timeout(std::time::Duration::from_secs(1), waiting).await;
+        assert_eq!(woken.expect("it is woken").unwrap(), !ends);
+        drop(taken);
+    }
+}
+
+#[tokio::test]
+async fn who_leaves_lets_those_behind_it_through() {
+    let handle = without_task(|config| config.requests_in_flight = 3);
+    let _taken = handle.0.send_state.permits(BudgetKind::Slots, 2).await.unwrap();
+    let mut large = Box::pin(handle.0.send_state.permits(BudgetKind::Slots, 3));
+    let mut small = Box::pin(handle.0.send_state.permits(BudgetKind::Slots, 1));
+    assert!((&mut large).now_or_never().is_none() && (&mut small).now_or_never().is_none());
+    drop(large);
+    assert!(small.now_or_never().is_some());
+}
+
+#[tokio::test]
+async fn at_the_end_nobody_waits() {
+    let handle = without_task(|config| config.requests_in_flight = 1);
+    let taken = handle.0.send_state.permits(BudgetKind::Slots, 1).await.unwrap();
+    let mut waiting = Box::pin(handle.0.send_state.permits(BudgetKind::Slots, 1));
+    assert!((&mut waiting).now_or_never().is_none());
+    handle.end(crate::close::Closed::lost("gone"));
+    assert!(matches!(waiting.now_or_never(), Some(Err(SendRefused::Closed))));
+    drop(taken);
+    assert!(matches!(
+        handle.0.send_state.permits(BudgetKind::Slots, 1).await,
+        Err(SendRefused::Closed)
+    ));
 }

@@ -3,8 +3,7 @@
 
 mod address;
 mod admission;
-mod metered;
-mod scanner;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod upgrade;
@@ -27,7 +26,7 @@ use crate::error::{AcceptError, WebSocketFault};
 use crate::wire::{Dialect, Text};
 pub(crate) use address::Address;
 pub(crate) use admission::Admission;
-use metered::{MeteredStream, pending};
+use stream::{MeteredStream, pending};
 pub(crate) use upgrade::{UpgradeError, accept, connect, dial, listen};
 #[cfg(feature = "hyper")]
 pub(crate) use upgrade::{headers, switch};
