@@ -427,3 +427,20 @@ impl From<NotASlave> for String {
         error.to_string()
     }
 }
+
+/// The sender of a message may not send it. For
+/// [`Router::authorize`](crate::Router::authorize); the sender of a request is told.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("needs {permission}")]
+#[non_exhaustive]
+pub struct Denied {
+    /// The permission that is missing.
+    pub permission: Box<str>,
+}
+
+impl Denied {
+    /// The sender lacks `permission`.
+    pub fn needs(permission: impl Into<Box<str>>) -> Self {
+        Self { permission: permission.into() }
+    }
+}

@@ -76,7 +76,7 @@
 //! | [`secret`] | strings that never show |
 //! | [`printable`] | what a peer said, made fit for a log or a terminal |
 //! | `tokens` | Clusterio's own tokens, checked and issued (feature `clusterio-tokens`) |
-//! | [`trust`] | who may connect |
+//! | [`trust`] | who may connect, and what it may ask for |
 //! | [`version`] | which versions talk to each other |
 
 pub mod catalog;
@@ -103,10 +103,10 @@ pub mod wire;
 pub use client::{Client, ClientBuilder, Control, Reconnect, Slave, Stopped};
 pub use close::{CloseCode, Closed, ClosedBy, Reason};
 pub use error::{
-    AcceptError, ConfigError, ConnectError, Delivery, EventError, HandshakeError, RemoteError,
-    RequestError, SendError,
+    AcceptError, ConfigError, ConnectError, Delivery, Denied, EventError, HandshakeError,
+    RemoteError, RequestError, SendError,
 };
-pub use link::{Config, Ctx, Ignored, Link, LinkState, Router, States};
+pub use link::{Config, Ctx, Ignored, Link, LinkState, Received, Router, States};
 pub use master::{Master, MasterBuilder, MembershipEvent};
 pub use message::{Direction, Empty, Event, Peer, Request, Role};
 pub use secret::Secret;

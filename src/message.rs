@@ -207,6 +207,8 @@ pub enum Routing {
     ToMaster,
     /// It is handed on to all instances.
     ToInstances,
+    /// It carries another message, whose name is its `type`, to the slave that its `slave_id` names.
+    ToSlave,
 }
 
 /// One line of a catalog: a message type as data.

@@ -21,5 +21,5 @@ pub use config::Config;
 pub(crate) use driver::{CutSession, Driver, Recover, Resumption, Unrecoverable};
 pub(crate) use inbound::Routes;
 pub use link::Link;
-pub use router::{Ctx, Router};
+pub use router::{Ctx, Received, Router};
 pub use state::{Ignored, LinkState, States};

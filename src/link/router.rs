@@ -1,7 +1,7 @@
 use std::any::Any;
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use futures::FutureExt as _;
 use tokio::time::Instant;
@@ -11,9 +11,10 @@ use super::inbound::{Call, EventRoute, Handled, RequestRoute, Routes};
 use super::link::Link;
 use super::outbound::Handle;
 use super::refusal::error_response;
-use crate::error::{ConfigError, NotASlave};
-use crate::message::Peer;
-use crate::message::{Event, Request};
+use crate::error::{ConfigError, DecodeError, Denied, NotASlave};
+use crate::message::{Empty, Entry, Event, Kind, Peer, Request, Role};
+use crate::printable::Printable;
+use crate::trust::Permissions;
 use crate::wire::{EncodedMessage, decode};
 
 /// The handlers of one side, by message type, and the state that they share.
@@ -67,6 +68,34 @@ use crate::wire::{EncodedMessage, decode};
 pub struct Router<S = ()> {
     state: Arc<S>,
     routes: Result<Routes, ConfigError>,
+    checks: Vec<Check<S>>,
+    /// The same for the handlers, which were added before and after them.
+    installed: Arc<OnceLock<Vec<Check<S>>>>,
+}
+
+/// Decides whether a message may reach its handler.
+type Check<S> = Box<dyn Fn(&Received<'_>, &Ctx<S>) -> Result<(), Denied> + Send + Sync>;
+
+/// A message in front of its handler.
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub struct Received<'a> {
+    /// The name of its type, without its ending.
+    pub name: &'static str,
+    /// Whether it is answered.
+    pub kind: Kind,
+    data: &'a str,
+}
+
+impl<'a> Received<'a> {
+    /// Reads the message as a `T`, such as its own type or a part of that.
+    ///
+    /// # Errors
+    ///
+    /// The data is no `T`. That the message is of its own type is not known yet.
+    pub fn decode<T: serde::Deserialize<'a>>(&self) -> Result<T, DecodeError> {
+        decode(self.data)
+    }
 }
 
 /// What a handler is given besides its message.
@@ -127,7 +156,57 @@ impl<S: Send + Sync + 'static> Router<S> {
 
     /// Creates a router without handlers, for a state that the application shares.
     pub fn with_state(state: Arc<S>) -> Self {
-        Self { state, routes: Ok(Routes::default()) }
+        Self { state, routes: Ok(Routes::default()), checks: Vec::new(), installed: Arc::default() }
+    }
+
+    /// Has `check` decide on each message that a handler of this router would get, before it is
+    /// decoded for that, and whenever the handler was added. A request that is denied is answered
+    /// `Permission denied: NAME needs PERMISSION`; an event is dropped and counted in
+    /// [`Link::ignored`]. Further checks are asked in the order in which they were added.
+    ///
+    /// A check runs on the link's task and must not block. [`Ctx::claims`] has what the sender was
+    /// admitted with.
+    #[must_use]
+    pub fn authorize(
+        mut self,
+        check: impl Fn(&Received<'_>, &Ctx<S>) -> Result<(), Denied> + Send + Sync + 'static,
+    ) -> Self {
+        self.checks.push(Box::new(check));
+        self
+    }
+
+    /// Has `may` decide whether a control has a permission, for all that the catalogs' `messages`
+    /// [need](Entry::permission) and the messages that they carry: see
+    /// [`Permissions::needed`]. What slaves and a master send needs none.
+    ///
+    /// ```
+    /// use seqlink::Router;
+    /// use seqlink::catalog::{clusterio, game_node};
+    ///
+    /// struct Account { permissions: Vec<String> }
+    ///
+    /// let messages = clusterio::session::MESSAGES.iter().chain(game_node::MESSAGES);
+    /// let router = Router::new(()).permissions(messages, |permission, ctx| {
+    ///     let account = ctx.claims::<Account>();
+    ///     account.is_some_and(|account| account.permissions.iter().any(|it| it == permission))
+    /// });
+    /// # let _ = router;
+    /// ```
+    #[must_use]
+    pub fn permissions<'e>(
+        self,
+        messages: impl IntoIterator<Item = &'e Entry>,
+        may: impl Fn(&str, &Ctx<S>) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        let permissions = Permissions::of(messages);
+        self.authorize(move |message, ctx| {
+            if ctx.peer().role != Role::Control {
+                return Ok(());
+            }
+            let mut needed = permissions.needed(message.name, message.data);
+            let missing = needed.find(|permission| !may(permission, ctx));
+            missing.map_or(Ok(()), |permission| Err(Denied::needs(permission)))
+        })
     }
 
     /// Handles the request `R`. An `Err` becomes the text of an error response.
@@ -146,7 +225,7 @@ impl<S: Send + Sync + 'static> Router<S> {
             Ok(async move {
                 // As text at once: `E` need not be `Send`, and the answer may have to wait.
                 let outcome = answer.await.map_err(|error| error.to_string());
-                finish::<R, _>(&handle, seq, outcome).await;
+                finish(&handle, R::NAME, seq, outcome).await;
             }
             .boxed())
         })
@@ -190,7 +269,7 @@ impl<S: Send + Sync + 'static> Router<S> {
                     Ok(link) => relay::<R>(link.handle().clone(), request, link.time_limit()).await,
                     Err(error) => Err(error),
                 };
-                finish::<R, _>(&asker, seq, answer).await;
+                finish(&asker, R::NAME, seq, answer).await;
             }
             .boxed())
         })
@@ -247,7 +326,7 @@ impl<S: Send + Sync + 'static> Router<S> {
         mut self,
         handle: impl Fn(Ctx<S>, Call<'_>) -> Handled + Send + Sync + 'static,
     ) -> Self {
-        let handler = Box::new(self.with_ctx(handle));
+        let handler = Box::new(self.with_ctx(E::NAME, Kind::Event, handle));
         let route = EventRoute { direction: E::DIRECTION, handler };
         // The first error is kept for `build`, so that calls can be chained without `?`.
         self.routes = self.routes.and_then(|mut routes| {
@@ -261,7 +340,7 @@ impl<S: Send + Sync + 'static> Router<S> {
         mut self,
         handle: impl Fn(Ctx<S>, Call<'_>) -> Handled + Send + Sync + 'static,
     ) -> Self {
-        let handler = Box::new(self.with_ctx(handle));
+        let handler = Box::new(self.with_ctx(R::NAME, Kind::Request, handle));
         let (name, direction, timeout) = (R::NAME, R::DIRECTION, R::TIMEOUT);
         let route = RequestRoute { name, direction, timeout, handler };
         self.routes = self.routes.and_then(|mut routes| {
@@ -271,15 +350,23 @@ impl<S: Send + Sync + 'static> Router<S> {
         self
     }
 
-    /// Wraps `handle` so that each call gets its context.
+    /// Wraps `handle` so that each call that may be made gets its context.
     fn with_ctx(
         &self,
+        name: &'static str,
+        kind: Kind,
         handle: impl Fn(Ctx<S>, Call<'_>) -> Handled + Send + Sync + 'static,
     ) -> impl Fn(Handle, Call<'_>) -> Handled + Send + Sync + 'static {
-        let state = Arc::clone(&self.state);
+        let (state, checks) = (Arc::clone(&self.state), Arc::clone(&self.installed));
         move |link, call| {
             let link = Link::new(link);
             let ctx = Ctx { state: Arc::clone(&state), link, deadline: call.deadline };
+            if let Some(checks) = checks.get() {
+                let message = Received { name, kind, data: call.data };
+                if let Err(denied) = checks.iter().try_for_each(|check| check(&message, &ctx)) {
+                    return refuse(&message, &ctx, call.seq, &denied);
+                }
+            }
             handle(ctx, call)
         }
     }
@@ -287,22 +374,53 @@ impl<S: Send + Sync + 'static> Router<S> {
 
 impl<S> Router<S> {
     pub(crate) fn into_routes(self) -> Result<Arc<Routes>, ConfigError> {
+        if !self.checks.is_empty() {
+            // Not set before: this takes the router.
+            let _ = self.installed.set(self.checks);
+        }
         self.routes.map(Arc::new)
     }
 }
 
 /// Queues the response for what a handler returned.
-async fn finish<R: Request, T: serde::Serialize>(
+async fn finish<T: serde::Serialize>(
     handle: &Handle,
+    name: &'static str,
     seq: u64,
     outcome: Result<T, String>,
 ) {
     // Called again if there is no room now: what waits is the value, and not its JSON.
     let write = move || match &outcome {
-        Ok(response) => EncodedMessage::response(R::NAME, seq, response),
-        Err(error) => error_response(R::NAME, seq, error),
+        Ok(response) => EncodedMessage::response(name, seq, response),
+        Err(error) => error_response(name, seq, error),
     };
-    handle.answer(R::NAME, seq, write).await;
+    handle.answer(name, seq, write).await;
+}
+
+/// Answers a request that is denied, and counts an event.
+fn refuse<S>(message: &Received<'_>, ctx: &Ctx<S>, seq: u64, denied: &Denied) -> Handled {
+    let (name, handle) = (message.name, ctx.link.handle().clone());
+    // Read at least as JSON: a frame that is none ends the link, whoever sent it.
+    message.decode::<Empty>()?;
+    let peer = ctx.peer();
+    tracing::debug!(name, %peer, permission = ?Printable::new(&denied.permission), "denied");
+    if message.kind == Kind::Event {
+        handle.ignore_event();
+        return Ok(std::future::ready(()).boxed());
+    }
+    let error = format!("Permission denied: {name} {denied}");
+    Ok(async move { finish::<Empty>(&handle, name, seq, Err(error)).await }.boxed())
+}
+
+impl fmt::Debug for Received<'_> {
+    /// Only the length of the data: it may hold a token or a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Received")
+            .field("name", &self.name)
+            .field("kind", &self.kind)
+            .field("data", &self.data.len())
+            .finish()
+    }
 }
 
 impl<S> fmt::Debug for Router<S> {

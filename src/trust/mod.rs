@@ -1,7 +1,8 @@
-//! Who may connect: what an application is asked, and what it answers.
+//! Who may connect, and what it may ask for: what an application is asked, and what it answers.
 
 mod connection;
 mod limits;
+mod permissions;
 
 use std::any::Any;
 use std::fmt;
@@ -14,6 +15,7 @@ use futures::future::BoxFuture;
 
 pub use connection::{Connection, Headers};
 pub use limits::Limits;
+pub use permissions::Permissions;
 
 use crate::message::Peer;
 use crate::secret::Secret;

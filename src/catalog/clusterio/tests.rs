@@ -72,6 +72,7 @@ fn the_list_is_the_table_of_the_wire() {
                 Routing::ToInstance => " to the instance",
                 Routing::ToMaster => " to the master",
                 Routing::ToInstances => " to all instances",
+                Routing::ToSlave => " to a slave",
             };
             format!("{kind} {} {}{routed}", entry.name, entry.direction)
         })

@@ -47,20 +47,20 @@ pub use queue::{
     RegisterError, Settings, WaitingQueue,
 };
 
-use crate::message::Entry;
+use crate::message::{Entry, Routing};
 
 /// All messages of this catalog.
 pub const MESSAGES: &[Entry] = &[
     Entry::request::<RegisterNode>(),
     Entry::request::<PrepareGame>(),
     Entry::request::<PlayGame>(),
-    Entry::request::<StopGame>(),
+    Entry::request::<StopGame>().needs("game_node.game.stop"),
     Entry::request::<Heartbeat>(),
     Entry::request::<NotifyStopFinish>(),
-    Entry::request::<JoinQueue>(),
-    Entry::request::<LeaveQueue>(),
-    Entry::request::<ListQueue>(),
-    Entry::request::<ListNodes>(),
-    Entry::request::<CallSlave>(),
+    Entry::request::<JoinQueue>().needs("game_node.queue.join"),
+    Entry::request::<LeaveQueue>().needs("game_node.queue.leave"),
+    Entry::request::<ListQueue>().needs("game_node.queue.list"),
+    Entry::request::<ListNodes>().needs("game_node.node.list"),
+    Entry::request::<CallSlave>().routed(Routing::ToSlave).needs("game_node.slave.call"),
     Entry::event::<PlayerUpdate>(),
 ];
