@@ -33,6 +33,14 @@ pub struct Config {
     pub disconnect_timeout: Duration,
     /// How long a closing link waits for the peer's close frame: 2 seconds.
     pub close_timeout: Duration,
+    /// How long one message may take from its first byte to its last: 60 seconds. Looked at with each
+    /// heartbeat. A peer that takes longer for one loses the link; otherwise it could hold a part of
+    /// `max_frame` for as long as it likes.
+    pub frame_timeout: Duration,
+    /// Most messages of the peer that are read in a second, and up to twice as many at once: any number. Above it
+    /// reading pauses, for at most half of `heartbeat_interval` at a time, so a peer that goes on is slowed
+    /// down and not given up.
+    pub messages_per_second: u32,
     /// Longest frame in bytes, either way: 1 MiB. At most `outbox` and `inbox`.
     pub max_frame: usize,
     /// Most bytes that wait to be written or, in a session, to be acknowledged: 1 MiB. Senders wait for room.
@@ -59,6 +67,8 @@ impl Default for Config {
             session_timeout: Duration::from_secs(60),
             disconnect_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(2),
+            frame_timeout: Duration::from_secs(60),
+            messages_per_second: u32::MAX,
             max_frame: 1 << 20,
             outbox: 1 << 20,
             inbox: 4 << 20,
@@ -96,6 +106,7 @@ impl Config {
         must(count(self.handlers), "handlers", counts)?;
         let beat = HEARTBEAT_INTERVALS.contains(&self.heartbeat_interval);
         must(beat, "heartbeat_interval", "from 10 ms to a day")?;
+        must(self.messages_per_second > 0, "messages_per_second", "at least 1")?;
         let held = SESSION_TIMEOUTS.contains(&self.session_timeout);
         must(held, "session_timeout", "at most 30 days")
     }
@@ -110,6 +121,8 @@ setters!(Config {
     with_session_timeout: session_timeout, Duration;
     with_disconnect_timeout: disconnect_timeout, Duration;
     with_close_timeout: close_timeout, Duration;
+    with_frame_timeout: frame_timeout, Duration;
+    with_messages_per_second: messages_per_second, u32;
     with_max_frame: max_frame, usize;
     with_outbox: outbox, usize;
     with_inbox: inbox, usize;

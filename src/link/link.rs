@@ -15,6 +15,7 @@ use super::disconnect::disconnect;
 use super::driver::Driver;
 use super::forward::hand_on;
 use super::inbound::Routes;
+use super::memory::Share;
 use super::outbound::{Handle, RequestFuture};
 use super::state::{Ignored, LinkState, States};
 use crate::close::{CloseCode, Closed, Reason};
@@ -303,9 +304,24 @@ impl Link {
         self.handle.resume_info()
     }
 
+    /// Whether the link closes or has ended.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.handle.is_closing()
+    }
+
     /// Whether the link has lost its socket, and its session is kept.
     pub(crate) fn is_resuming(&self) -> bool {
         matches!(*self.handle.state(), LinkState::Resuming { .. })
+    }
+
+    /// Counts the link's bytes in `share` from now on.
+    pub(crate) fn count_in(&self, share: Share) {
+        self.handle.count_in(share);
+    }
+
+    /// Returns the bytes of all messages that the link holds, in either direction.
+    pub(crate) fn bytes(&self) -> usize {
+        self.handle.bytes()
     }
 
     /// Whether nothing would be lost if the link ended.

@@ -10,6 +10,7 @@ mod forward;
 mod inbound;
 #[expect(clippy::module_inception, reason = "it holds the `Link`")]
 mod link;
+mod memory;
 mod outbound;
 mod refusal;
 mod router;
@@ -21,5 +22,6 @@ pub use config::Config;
 pub(crate) use driver::{CutSession, Driver, Recover, Resumption, Unrecoverable};
 pub(crate) use inbound::Routes;
 pub use link::Link;
+pub(crate) use memory::Memory;
 pub use router::{Ctx, Received, Router};
 pub use state::{Ignored, LinkState, States};

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use semver::{Version, VersionReq};
 use tokio_util::sync::CancellationToken;
@@ -13,7 +13,7 @@ use super::members::{Members, MembershipEvent, OnChange};
 use super::refused::RefusedConnections;
 use super::{Inner, Master};
 use crate::error::ConfigError;
-use crate::link::{Config, Router, Routes};
+use crate::link::{Config, Memory, Router, Routes};
 use crate::secret::Secret;
 #[cfg(feature = "tls")]
 use crate::transport::tls::{Acceptor, ServerTls};
@@ -211,6 +211,8 @@ impl MasterBuilder {
             accepted: AtomicU64::new(0),
             connections: Connections::new(&self.limits),
             detached: Detached::new(self.limits.detached_sessions),
+            memory: Memory::new(self.limits.bytes),
+            memory_guard: OnceLock::new(),
             members: Members::new(self.limits, self.on_change),
             stop: CancellationToken::new(),
             doors: TaskTracker::new(),

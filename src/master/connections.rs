@@ -73,7 +73,7 @@ impl Drop for Permit {
 }
 
 /// What one machine has of its own: of IPv6 it commonly has 64 bits to choose from.
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),
         IpAddr::V6(address) => {

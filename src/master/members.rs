@@ -1,6 +1,7 @@
 //! The links that are registered, and who is told of them.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -49,9 +50,9 @@ impl Members {
     }
 
     /// Takes a link in, or closes it if it may not join.
-    pub(super) fn join(&self, link: &Link, connection: u64) {
+    pub(super) fn join(&self, link: &Link, connection: u64, from: Option<IpAddr>) {
         let _order = self.announcing.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.registry(|registry| registry.join(link, connection)) {
+        match self.registry(|registry| registry.join(link, connection, from)) {
             Membership::New => {}
             Membership::Replaces(old) => {
                 old.close_with(CloseCode::POLICY, Reason::REPLACED);

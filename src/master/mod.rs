@@ -12,17 +12,18 @@ mod sessions;
 mod upgrade;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use futures::stream::Stream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 pub use builder::MasterBuilder;
-use connections::Connections;
+use connections::{Connections, network};
 use detached::Detached;
 use members::Members;
 pub use members::MembershipEvent;
@@ -32,8 +33,10 @@ use sessions::{Found, Sessions};
 
 use crate::close::{CloseCode, Closed, Reason};
 use crate::error::{HandshakeError, TransportError};
-use crate::handshake::{self, Arrival, HandshakeConfig, HeldSessions, Negotiated, SessionConfig};
-use crate::link::{Config, Link, Resumption, Routes, Unrecoverable};
+use crate::handshake::{
+    self, Arrival, HandshakeConfig, HeldSessions, Negotiated, SessionConfig, full,
+};
+use crate::link::{Config, Link, Memory, Resumption, Routes, Unrecoverable};
 use crate::message::{Peer, Role};
 use crate::secret::Secret;
 #[cfg(feature = "tls")]
@@ -78,6 +81,9 @@ struct Inner {
     refused: RefusedConnections,
     connections: Arc<Connections>,
     detached: Arc<Detached>,
+    memory: Arc<Memory>,
+    /// The task that looks after it, from the first link on.
+    memory_guard: OnceLock<AbortOnDropHandle<()>>,
     /// Numbers connections in the order in which they came: an authenticator may be slow with one.
     accepted: AtomicU64,
     stop: CancellationToken,
@@ -151,6 +157,7 @@ impl Master {
         deadline: Instant,
         below: &Below,
     ) -> Result<Link, HandshakeError> {
+        let from = connection.remote.map(|remote| network(remote.ip()));
         let connection_number = self.inner.accepted.fetch_add(1, Ordering::Relaxed);
         let Inner { config, versions, authenticator, stop, .. } = &*self.inner;
         let handshake_config = HandshakeConfig {
@@ -167,7 +174,7 @@ impl Master {
             heartbeat_interval: config.heartbeat_interval,
             token: sessions::fresh_token,
             shut: &|| self.registry(|registry| registry.shut()),
-            full: &|peer| self.registry(|registry| registry.full(peer)),
+            full: &|peer| self.registry(|registry| registry.full(peer, from)),
             authenticator: authenticator.as_deref(),
             connection: &connection,
             below,
@@ -176,7 +183,7 @@ impl Master {
         let arrival = handshake::server(&mut transport, &handshake_config, &session, &door);
         match arrival.await? {
             Arrival::Fresh(negotiated) => {
-                Ok(self.start(transport, *negotiated, below, connection_number))
+                Ok(self.start(transport, *negotiated, below, connection_number, from))
             }
             Arrival::Resume { found, last_seq } => {
                 if !self.sessions(|sessions| sessions.claim(&found, connection_number)) {
@@ -189,7 +196,7 @@ impl Master {
                 };
                 let anew = handshake::invalidate(&mut transport, &handshake_config, &session);
                 let negotiated = anew.await?;
-                Ok(self.start(transport, *negotiated, below, connection_number))
+                Ok(self.start(transport, *negotiated, below, connection_number, from))
             }
         }
     }
@@ -201,12 +208,14 @@ impl Master {
         negotiated: Negotiated,
         below: &Below,
         connection: u64,
+        from: Option<IpAddr>,
     ) -> Link {
         let inner = &self.inner;
         let resume_info = negotiated.resume_info.clone();
         let until = negotiated.admission.until;
         let (config, routes) = (inner.config.clone(), Arc::clone(&inner.routes));
         let (link, driver) = Link::start(transport, negotiated, Role::Master, config, routes);
+        link.count_in(inner.memory.share());
         let is_certified = below.is_certified();
         let sockets = resume_info.map(|resume_info| {
             let (link, detached) = (link.clone(), &inner.detached);
@@ -215,7 +224,8 @@ impl Master {
             })
         });
         let member = Member { master: self.clone(), link: link.clone() };
-        inner.members.join(&link, connection);
+        inner.members.join(&link, connection, from);
+        self.guard_memory();
         if let Some(until) = until {
             inner.links.spawn(expire(link.clone(), until));
         }
@@ -229,6 +239,39 @@ impl Master {
             tokio::spawn(rest.finish());
         });
         link
+    }
+
+    /// Ends links whenever all of them together hold too much, from the first link on.
+    fn guard_memory(&self) {
+        // Not in `new`, which may be called outside of a runtime.
+        self.inner.memory_guard.get_or_init(|| {
+            let (memory, inner) = (Arc::clone(&self.inner.memory), Arc::downgrade(&self.inner));
+            AbortOnDropHandle::new(tokio::spawn(async move {
+                loop {
+                    memory.exceeded().await;
+                    let Some(inner) = inner.upgrade() else { return };
+                    Self { inner }.free_memory();
+                }
+            }))
+        });
+    }
+
+    /// Ends as many links as it takes to be within the limit: those that lose least.
+    fn free_memory(&self) {
+        let memory = &self.inner.memory;
+        let mut links = self.registry(|registry| registry.members());
+        // Of a link that is on its way out the bytes count as freed already.
+        let ending = links.extract_if(.., |link| link.is_closing());
+        let mut freed: usize = ending.map(|link| link.bytes()).sum();
+        links.sort_by_cached_key(|link| (!link.is_resuming(), std::cmp::Reverse(link.bytes())));
+        for link in links {
+            if freed >= memory.excess() {
+                return;
+            }
+            freed += link.bytes();
+            tracing::warn!(peer = %link.peer(), bytes = link.bytes(), "ended, the links hold too much");
+            link.close_with(CloseCode::TRY_AGAIN, full("bytes", memory.most()).as_str());
+        }
     }
 
     /// Brings a socket to the link whose session it goes on with. It comes back when that session

@@ -1,4 +1,5 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 
 use crate::close::{CloseCode, Reason};
 use crate::handshake::full;
@@ -13,6 +14,9 @@ pub(super) struct Registry {
     slaves: BTreeMap<i64, Slave>,
     /// Two controls have nothing by which they could be told apart.
     controls: Vec<Link>,
+    /// Where each link comes from, by its number, and how many come from there.
+    addresses: HashMap<u64, IpAddr>,
+    by_address: HashMap<IpAddr, usize>,
     door: Door,
 }
 
@@ -42,26 +46,41 @@ pub(super) enum Membership {
 
 impl Registry {
     pub(super) fn new(limits: Limits) -> Self {
-        let (slaves, controls, door) = (BTreeMap::new(), Vec::new(), Door::Open);
-        Self { limits, slaves, controls, door }
+        Self {
+            limits,
+            slaves: BTreeMap::new(),
+            controls: Vec::new(),
+            addresses: HashMap::new(),
+            by_address: HashMap::new(),
+            door: Door::Open,
+        }
     }
 
-    pub(super) fn join(&mut self, link: &Link, connection: u64) -> Membership {
+    /// `from` is the network that the link comes from, as far as that is known.
+    pub(super) fn join(
+        &mut self,
+        link: &Link,
+        connection: u64,
+        from: Option<IpAddr>,
+    ) -> Membership {
         if let Some(reason) = self.shut() {
             return Membership::Refused(CloseCode::GOING_AWAY, reason);
         }
         // It was asked before `ready`, but others may have taken the last room meanwhile.
-        if let Some((limit, most)) = self.full(link.peer()) {
+        if let Some((limit, most)) = self.full(link.peer(), from) {
             return Membership::Refused(CloseCode::TRY_AGAIN, full(limit, most));
         }
-        match (link.peer().role, link.peer().id) {
+        let membership = match (link.peer().role, link.peer().id) {
             (Role::Slave, Some(id)) => {
                 // This one was admitted late, and its client has given it up.
                 if self.slaves.get(&id).is_some_and(|known| known.connection > connection) {
                     return Membership::Refused(CloseCode::POLICY, Reason::REPLACED.into());
                 }
                 match self.slaves.insert(id, Slave { link: link.clone(), connection }) {
-                    Some(old) => Membership::Replaces(old.link),
+                    Some(old) => {
+                        self.forget_address(&old.link);
+                        Membership::Replaces(old.link)
+                    }
                     None => Membership::New,
                 }
             }
@@ -69,24 +88,45 @@ impl Registry {
                 self.controls.push(link.clone());
                 Membership::New
             }
+        };
+        if let Some(from) = from {
+            self.addresses.insert(link.number(), from);
+            *self.by_address.entry(from).or_default() += 1;
         }
+        membership
     }
 
-    /// Returns which limit leaves no room for `peer`.
-    pub(super) fn full(&self, peer: &Peer) -> Option<(&'static str, usize)> {
-        let limits = &self.limits;
-        match peer.id {
-            // It takes its older link's place.
-            Some(id) if self.slaves.contains_key(&id) => None,
-            Some(_) => (self.slaves.len() >= limits.slaves).then_some(("slaves", limits.slaves)),
-            None => {
-                (self.controls.len() >= limits.controls).then_some(("controls", limits.controls))
+    fn forget_address(&mut self, link: &Link) {
+        let Some(from) = self.addresses.remove(&link.number()) else { return };
+        if let Some(links) = self.by_address.get_mut(&from) {
+            *links -= 1;
+            if *links == 0 {
+                self.by_address.remove(&from);
             }
         }
     }
 
+    /// Returns which limit leaves no room for `peer`.
+    pub(super) fn full(&self, peer: &Peer, from: Option<IpAddr>) -> Option<(&'static str, usize)> {
+        let limits = &self.limits;
+        // It takes its older link's place.
+        let replaced = peer.id.and_then(|id| self.slaves.get(&id));
+        let (there, name, most) = match peer.id {
+            Some(_) => (self.slaves.len(), "slaves", limits.slaves),
+            None => (self.controls.len(), "controls", limits.controls),
+        };
+        if replaced.is_none() && there >= most {
+            return Some((name, most));
+        }
+        let stays_there = replaced.and_then(|slave| self.addresses.get(&slave.link.number()));
+        let there = from.and_then(|from| self.by_address.get(&from)).copied().unwrap_or_default();
+        let most = limits.links_per_address;
+        (stays_there != from.as_ref() && there >= most).then_some(("links_per_address", most))
+    }
+
     /// Takes the link out. Returns whether it was still in.
     pub(super) fn leave(&mut self, link: &Link) -> bool {
+        self.forget_address(link);
         if let Some(id) = link.peer().id
             && self.slaves.get(&id).is_some_and(|known| known.link.same_link(link))
         {

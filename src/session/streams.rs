@@ -173,6 +173,13 @@ impl Sending {
         Ok(room)
     }
 
+    /// Drops all frames: nothing is sent any more.
+    pub fn discard(&mut self) {
+        self.frames = VecDeque::new();
+        self.chunk = Chunk::default();
+        self.written = 0;
+    }
+
     /// Resumes over a new socket. The peer has all frames up to `seq`; those above are sent again,
     /// under their old numbers. Returns how many bytes of room that makes, and how many frames an
     /// earlier socket has carried.

@@ -117,6 +117,11 @@ pub trait Transport: Send + 'static {
     /// [`poll_receive`](Self::poll_receive).
     fn shrink(&mut self) {}
 
+    /// Whether the beginning of a message has come, and its end has not.
+    fn is_mid_message(&self) -> bool {
+        false
+    }
+
     /// Whether both ends have agreed to speak sessions with this library's extensions.
     fn is_extended(&self) -> bool {
         false
@@ -154,9 +159,13 @@ impl Transport for Box<dyn Transport> {
         (**self).set_limit(bytes);
     }
 
-    // These two as well: otherwise the trait's defaults would hide the transport's own.
+    // These as well: otherwise the trait's defaults would hide the transport's own.
     fn shrink(&mut self) {
         (**self).shrink();
+    }
+
+    fn is_mid_message(&self) -> bool {
+        (**self).is_mid_message()
     }
 
     fn is_extended(&self) -> bool {

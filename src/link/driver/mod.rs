@@ -1,5 +1,6 @@
 //! The task behind the handles of a link.
 
+mod pace;
 mod resume;
 mod socket;
 
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, Sleep, interval_at, sleep_until, timeout};
 
+use pace::Pace;
 pub(crate) use resume::{CutSession, Recover, Resumption, Unrecoverable};
 use socket::Socket;
 
@@ -44,6 +46,11 @@ pub(crate) struct Driver {
     handle: Handle,
     inbound: Inbound,
     liveness: Liveness,
+    /// How many messages were read.
+    messages: u64,
+    /// The number before the one that is being received, and when that began, at the last heartbeats.
+    slow_frame: Option<(u64, Instant)>,
+    pace: Option<Pace>,
     /// For the time limits of all requests.
     // Made when it is first needed: many links never send a request.
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
@@ -76,8 +83,19 @@ impl Driver {
         if let Some(first) = first {
             socket.send_first(first);
         }
+        let config = handle.config();
+        let pace = Pace::new(config.messages_per_second, heartbeat_interval(&handle));
         let inbound = Inbound::new(handle.clone(), routes, receiving);
-        Self { socket, handle, inbound, liveness: Liveness::default(), timer: None }
+        Self {
+            socket,
+            handle,
+            inbound,
+            liveness: Liveness::default(),
+            messages: 0,
+            slow_frame: None,
+            pace,
+            timer: None,
+        }
     }
 
     /// Runs the link to its end. Returns how it ended, and the handlers that still run.
@@ -103,7 +121,7 @@ impl Driver {
 
     /// Serves a socket until the link is closed, the socket fails, or another one takes over.
     async fn serve(&mut self, recover: &mut impl Recover) -> SocketEnd {
-        let every = self.heartbeat_interval();
+        let every = heartbeat_interval(&self.handle);
         let mut heartbeat = interval_at(Instant::now() + every, every);
         // Otherwise several ticks at once, after a pause of this process, give up a live peer.
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -170,6 +188,7 @@ impl Driver {
         self.socket = Socket::new(transport);
         // It counts the bytes of one socket.
         self.liveness = Liveness::default();
+        self.slow_frame = None;
         let handle = &self.handle;
         // `resume` has told the peer, or the `continue` below does, so this counts as acknowledged.
         let last = self.inbound.receiving().acknowledge();
@@ -217,11 +236,6 @@ impl Driver {
 
 /// One poll: it handles, reads and writes.
 impl Driver {
-    fn heartbeat_interval(&self) -> Duration {
-        let usual = self.handle.config().heartbeat_interval;
-        self.handle.resume_info().map_or(usual, |resume_info| resume_info.heartbeat_interval)
-    }
-
     /// Decides whether the end of a socket is the end of its link.
     fn judge(&mut self, closed: Closed) -> SocketEnd {
         let closed = match closed.by {
@@ -247,9 +261,16 @@ impl Driver {
     /// if the peer is given up.
     fn beat(&mut self) -> Option<Closed> {
         let traffic = self.socket.traffic();
-        let every = self.heartbeat_interval();
+        let every = heartbeat_interval(&self.handle);
         let writing = self.socket.is_writing(&self.handle);
-        match self.liveness.beat(traffic.received, traffic.sent, writing) {
+        if self.is_frame_slow() {
+            let limit = self.handle.config().frame_timeout;
+            let reason = format!("Invalid message: longer than {limit:?} on its way");
+            return Some(Closed::local(CloseCode::POLICY, reason));
+        }
+        // What is read shows life too: while reading pauses, nothing may have to be fetched for it.
+        let received = traffic.received + self.messages;
+        match self.liveness.beat(received, traffic.sent, writing) {
             Verdict::Ask => {
                 self.handle.shrink();
                 self.socket.shrink();
@@ -263,6 +284,21 @@ impl Driver {
         }
     }
 
+    /// Whether the message that is being received takes longer than it may.
+    fn is_frame_slow(&mut self) -> bool {
+        if !self.socket.is_mid_message() {
+            self.slow_frame = None;
+            return false;
+        }
+        let now = Instant::now();
+        let (before, since) = *self.slow_frame.get_or_insert((self.messages, now));
+        if before != self.messages {
+            self.slow_frame = Some((self.messages, now));
+            return false;
+        }
+        now - since >= self.handle.config().frame_timeout
+    }
+
     /// Handles, reads and writes for as long as there is anything to do, but lets other tasks run
     /// in between. Ready when the link ends.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Closed> {
@@ -273,9 +309,9 @@ impl Driver {
         // Again, because it may have returned before it wrote.
         self.inbound.deliver();
         self.handle.end_look();
-        // In this order: the check counts the answers that `end_poll` reports.
+        // In this order: what waits to be drained counts the answers that are owed.
         self.inbound.end_poll();
-        self.handle.check_drained();
+        self.handle.end_poll(self.inbound.bytes());
         end
     }
 
@@ -288,10 +324,15 @@ impl Driver {
                 continue;
             }
             // Reading before writing gathers the answers to all that has come into one write.
-            let incoming = if reads < BURST { self.socket.poll_read(cx) } else { Poll::Pending };
+            let reading = reads < BURST && self.may_read(cx);
+            let incoming = if reading { self.socket.poll_read(cx) } else { Poll::Pending };
             reads += 1;
             match incoming {
                 Poll::Ready(Ok(incoming)) => {
+                    self.messages += 1;
+                    if let Some(pace) = &mut self.pace {
+                        pace.spend();
+                    }
                     if let Err(halt) = self.inbound.receive(incoming, cx) {
                         return Poll::Ready(self.inbound.end_with(halt));
                     }
@@ -318,10 +359,14 @@ impl Driver {
         self.write(cx).map_or(Poll::Pending, Poll::Ready)
     }
 
+    fn may_read(&mut self, cx: &mut Context<'_>) -> bool {
+        self.pace.as_mut().is_none_or(|pace| pace.poll_ready(cx).is_ready())
+    }
+
     /// Writes what is queued. Returns how the link ends if this side wants to close.
     fn write(&mut self, cx: &mut Context<'_>) -> Option<Closed> {
         self.inbound.deliver();
-        // Before the look for frames: one that is queued behind that look has to wake the self.
+        // Before the look for frames: one that is queued behind that look has to wake the task.
         self.handle.end_look();
         self.socket.write(cx, &self.handle, self.inbound.receiving())
     }
@@ -332,7 +377,7 @@ impl Driver {
         self.inbound.begin_poll();
         while self.inbound.poll_handlers(cx).is_ready() {}
         self.inbound.end_poll();
-        self.handle.check_drained();
+        self.handle.end_poll(self.inbound.bytes());
     }
 
     /// Takes what still comes and writes what is queued. Ready when the peer has hung up.
@@ -398,6 +443,11 @@ impl Driver {
             self.handle.expire(Instant::now());
         }
     }
+}
+
+fn heartbeat_interval(handle: &Handle) -> Duration {
+    let usual = handle.config().heartbeat_interval;
+    handle.resume_info().map_or(usual, |resume_info| resume_info.heartbeat_interval)
 }
 
 /// Returns how a link ends after an error of its socket.

@@ -73,6 +73,10 @@ impl Socket {
         self.first = Some(text);
     }
 
+    pub(super) fn is_mid_message(&self) -> bool {
+        self.transport.as_ref().is_mid_message()
+    }
+
     pub(super) fn traffic(&self) -> Traffic {
         self.transport.as_ref().traffic()
     }

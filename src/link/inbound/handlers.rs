@@ -253,6 +253,11 @@ impl Handlers {
         self.running.len() - self.answers
     }
 
+    /// Returns the bytes of all that is held.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes + self.answer_bytes
+    }
+
     /// Returns the bytes of the link's own answers that wait.
     pub(super) fn answer_bytes(&self) -> usize {
         self.answer_bytes

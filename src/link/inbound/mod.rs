@@ -62,6 +62,11 @@ impl Inbound {
         self.handlers.is_empty()
     }
 
+    /// Returns the bytes of what waits to be handled, and of the link's own answers that wait.
+    pub(super) fn bytes(&self) -> usize {
+        self.handlers.bytes()
+    }
+
     /// Begins a poll: other tasks may have run since the last one.
     pub(super) fn begin_poll(&mut self) {
         self.now = None;

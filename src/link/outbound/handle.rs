@@ -17,6 +17,7 @@ use crate::close::{CloseCode, Closed, Reason};
 use crate::error::{Delivery, EventError, RequestError, SendError};
 use crate::handshake::ResumeInfo;
 use crate::link::config::Config;
+use crate::link::memory::Share;
 use crate::link::refusal::error_response;
 use crate::link::state::{Ignored, LinkState};
 use crate::message::{Direction, Peer, Role, Since};
@@ -69,6 +70,11 @@ impl Handle {
             link_state: watch::Sender::new(LinkState::Connected),
             answers_owed: AtomicUsize::new(0),
         }))
+    }
+
+    /// Counts the link's bytes in `share` from now on.
+    pub(in crate::link) fn count_in(&self, share: Share) {
+        self.with(|state, _| state.share = share);
     }
 
     pub(in crate::link) fn us(&self) -> Role {
@@ -274,6 +280,11 @@ impl Handle {
         self.with(|state, _| state.session.held())
     }
 
+    /// Returns the bytes of all messages that the link holds, in either direction.
+    pub(in crate::link) fn bytes(&self) -> usize {
+        self.with(|state, _| state.bytes())
+    }
+
     /// Returns the number of the peer's requests that are being handled.
     pub(super) fn answers_owed(&self) -> usize {
         self.0.answers_owed.load(Ordering::SeqCst)
@@ -332,6 +343,10 @@ impl Handle {
     /// Asks the link's task to close. Only the first call counts.
     pub(in crate::link) fn ask_close(&self, closed: Closed) {
         self.with(|state, wake| wake.driver |= state.phase.ask(closed));
+    }
+
+    pub(in crate::link) fn is_closing(&self) -> bool {
+        self.with(|state, _| state.phase.why().is_some())
     }
 
     fn why_closed(&self) -> Closed {
@@ -487,9 +502,13 @@ impl Handle {
         }
     }
 
-    /// Wakes the tasks in [`drained`](Self::drained) if no request is under way any more.
-    pub(in crate::link) fn check_drained(&self) {
-        self.with(|state, wake| self.wake_drained(state, wake));
+    /// Ends a poll of the task, which holds `received` bytes of messages. Wakes the tasks in
+    /// [`drained`](Self::drained) if no request is under way any more.
+    pub(in crate::link) fn end_poll(&self, received: usize) {
+        self.with(|state, wake| {
+            state.received = received;
+            self.wake_drained(state, wake);
+        });
     }
 
     pub(in crate::link) fn ignore_event(&self) {
@@ -538,6 +557,8 @@ impl Handle {
             let written = self.with(|state, _| state.session.was_written(seq));
             self.lost(if written { Delivery::Unknown } else { Delivery::NotDelivered })
         });
+        // The application may keep its handles of the link for long.
+        self.with(|state, _| state.discard());
         self.set_state(LinkState::of_end(closed));
     }
 }

@@ -348,6 +348,10 @@ impl<S: IoStream> Transport for WebSocket<S> {
         self.is_due = self.largest > LARGE;
     }
 
+    fn is_mid_message(&self) -> bool {
+        !self.stream.is_between_messages()
+    }
+
     fn is_extended(&self) -> bool {
         self.extended
     }
