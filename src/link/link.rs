@@ -264,6 +264,11 @@ impl Link {
         self.close_with(CloseCode::AUTHENTICATION, Reason::denied(reason.as_ref()).as_str());
     }
 
+    /// Ends the link at once. What is queued is dropped, so the peer sees the close frame alone.
+    pub(crate) fn abort(&self, code: CloseCode, reason: impl AsRef<str>) {
+        self.handle.abort(Closed::local(code, reason));
+    }
+
     /// Returns the negotiated protocol version: the lower of both sides', without a pre-release
     /// tag.
     pub fn version(&self) -> &Version {

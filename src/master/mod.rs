@@ -270,7 +270,8 @@ impl Master {
             }
             freed += link.bytes();
             tracing::warn!(peer = %link.peer(), bytes = link.bytes(), "ended, the links hold too much");
-            link.close_with(CloseCode::TRY_AGAIN, full("bytes", memory.most()).as_str());
+            // At once: what it holds until its peer has read it is what there is too much of.
+            link.abort(CloseCode::TRY_AGAIN, full("bytes", memory.most()).as_str());
         }
     }
 

@@ -117,9 +117,9 @@ pub trait Transport: Send + 'static {
     /// [`poll_receive`](Self::poll_receive).
     fn shrink(&mut self) {}
 
-    /// Whether the beginning of a message has come, and its end has not.
-    fn is_mid_message(&self) -> bool {
-        false
+    /// Returns how many bytes of a message have come whose end has not; 0 between two messages.
+    fn buffered(&self) -> usize {
+        0
     }
 
     /// Whether both ends have agreed to speak sessions with this library's extensions.
@@ -164,8 +164,8 @@ impl Transport for Box<dyn Transport> {
         (**self).shrink();
     }
 
-    fn is_mid_message(&self) -> bool {
-        (**self).is_mid_message()
+    fn buffered(&self) -> usize {
+        (**self).buffered()
     }
 
     fn is_extended(&self) -> bool {

@@ -220,7 +220,11 @@ impl Driver {
         if closed.by == ClosedBy::Lost {
             return closed;
         }
-        let limit = self.handle.config().close_timeout;
+        // One that is aborted holds too much, and must not wait for its peer.
+        let limit = match self.handle.is_aborted() {
+            true => Duration::ZERO,
+            false => self.handle.config().close_timeout,
+        };
         let hang_up = poll_fn(|cx| {
             self.handle.register(cx.waker());
             self.poll_to_the_end(cx, &mut closed)
@@ -286,7 +290,7 @@ impl Driver {
 
     /// Whether the message that is being received takes longer than it may.
     fn is_frame_slow(&mut self) -> bool {
-        if !self.socket.is_mid_message() {
+        if self.socket.buffered() == 0 {
             self.slow_frame = None;
             return false;
         }
@@ -311,7 +315,7 @@ impl Driver {
         self.handle.end_look();
         // In this order: what waits to be drained counts the answers that are owed.
         self.inbound.end_poll();
-        self.handle.end_poll(self.inbound.bytes());
+        self.handle.end_poll(self.inbound.bytes() + self.socket.buffered());
         end
     }
 
@@ -377,7 +381,7 @@ impl Driver {
         self.inbound.begin_poll();
         while self.inbound.poll_handlers(cx).is_ready() {}
         self.inbound.end_poll();
-        self.handle.end_poll(self.inbound.bytes());
+        self.handle.end_poll(self.inbound.bytes() + self.socket.buffered());
     }
 
     /// Takes what still comes and writes what is queued. Ready when the peer has hung up.

@@ -73,8 +73,9 @@ impl Socket {
         self.first = Some(text);
     }
 
-    pub(super) fn is_mid_message(&self) -> bool {
-        self.transport.as_ref().is_mid_message()
+    /// Returns how many bytes of a message have come whose end has not.
+    pub(super) fn buffered(&self) -> usize {
+        self.transport.as_ref().buffered()
     }
 
     pub(super) fn traffic(&self) -> Traffic {

@@ -345,6 +345,16 @@ impl Handle {
         self.with(|state, wake| wake.driver |= state.phase.ask(closed));
     }
 
+    /// Asks the link's task to close at once; what is queued is dropped. After another close that was
+    /// asked for it does nothing.
+    pub(in crate::link) fn abort(&self, closed: Closed) {
+        self.with(|state, wake| state.abort(closed, wake));
+    }
+
+    pub(in crate::link) fn is_aborted(&self) -> bool {
+        self.with(|state, _| state.is_aborted)
+    }
+
     pub(in crate::link) fn is_closing(&self) -> bool {
         self.with(|state, _| state.phase.why().is_some())
     }

@@ -38,6 +38,7 @@ pub(super) struct SendState {
     pub(super) drains: Vec<Waker>,
     pub(super) deadlines: Deadlines,
     pub(super) ignored: Ignored,
+    pub(super) is_aborted: bool,
     /// Bytes of received messages that are not handled yet, as the link's task has last told.
     pub(super) received: usize,
     pub(super) share: Share,
@@ -185,14 +186,17 @@ impl SendState {
             drains: Vec::new(),
             deadlines: Deadlines::new(),
             ignored: Ignored::default(),
+            is_aborted: false,
             received: 0,
             share: Share::default(),
         }
     }
 
-    /// Drops what is left when the link has ended.
+    /// Drops what is queued: nothing is sent any more.
     pub(super) fn discard(&mut self) {
         self.session.discard();
+        self.room.free = self.room.permits;
+        self.received = 0;
         self.share = Share::default();
     }
 
@@ -305,6 +309,17 @@ impl SendState {
         self.end_waits(Phase::Closing(closed.clone(), close_frame), wake);
     }
 
+    /// Asks to close at once, with the close frame alone: what is queued is dropped.
+    pub(super) fn abort(&mut self, closed: Closed, wake: &mut Wake) {
+        if self.phase.ask(closed.clone()) {
+            wake.driver = true;
+            self.is_aborted = true;
+            let nothing = CloseFrame::Asked(Sendable::Nothing);
+            self.end_waits(Phase::Closing(closed, nothing), wake);
+            self.discard();
+        }
+    }
+
     /// Enters a phase in which nothing is sent any more, and ends the waits for permits.
     pub(super) fn end_waits(&mut self, phase: Phase, wake: &mut Wake) {
         self.phase = phase;
@@ -354,11 +369,8 @@ impl<'a> Future for Acquire<'a> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { state, kind, count, ticket } = *self;
         let (ticket, outcome) = state.with(|state, _| {
-            // `Asked` still admits some frames; their class is checked when they are numbered.
-            if matches!(
-                state.phase,
-                Phase::Closing(_, CloseFrame::Due(..) | CloseFrame::Sent) | Phase::Ended(_)
-            ) {
+            // What is admitted only in part is checked when it is numbered, by its class.
+            if state.phase.admitted() == Sendable::Nothing {
                 return (None, Poll::Ready(Err(SendRefused::Closed)));
             }
             let budget = state.budget(kind);

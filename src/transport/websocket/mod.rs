@@ -348,8 +348,8 @@ impl<S: IoStream> Transport for WebSocket<S> {
         self.is_due = self.largest > LARGE;
     }
 
-    fn is_mid_message(&self) -> bool {
-        !self.stream.is_between_messages()
+    fn buffered(&self) -> usize {
+        self.stream.buffered()
     }
 
     fn is_extended(&self) -> bool {

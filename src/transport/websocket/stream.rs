@@ -75,6 +75,11 @@ impl<S> MeteredStream<S> {
         self.frames.are_whole()
     }
 
+    /// Returns how many bytes of a message have come whose end has not.
+    pub(super) fn buffered(&self) -> usize {
+        self.frames.buffered()
+    }
+
     pub(super) fn traffic(&self) -> Traffic {
         #[cfg(feature = "tls")]
         if let Some(counts) = &self.counts {
@@ -181,6 +186,8 @@ struct FrameScanner {
     is_open: bool,
     /// The bytes still missing of the frame whose head came last, mask included.
     missing: u64,
+    /// The bytes of the message so far, and those that are missing.
+    message: u64,
 }
 
 impl FrameScanner {
@@ -218,6 +225,15 @@ impl FrameScanner {
         self.missing == 0 && self.head_bytes == 0 && !self.is_open
     }
 
+    /// Returns how many bytes of a message have come whose end has not.
+    fn buffered(&self) -> usize {
+        if self.are_whole() {
+            return 0;
+        }
+        // Of a head at least.
+        usize::try_from(self.message.saturating_sub(self.missing)).unwrap_or(usize::MAX).max(1)
+    }
+
     /// Returns the length of the payload, once the head has come.
     fn payload(&self) -> Option<u64> {
         match (self.head_bytes, self.head[1] & 0x7f) {
@@ -240,6 +256,8 @@ impl FrameScanner {
         self.missing = payload.saturating_add(if is_masked { 4 } else { 0 });
         // A control frame, such as a ping between two parts, leaves an open message open.
         if first & 0x0f < CONTROL {
+            let before = if self.is_open { self.message } else { 0 };
+            self.message = before.saturating_add(self.missing);
             self.is_open = !is_last;
         }
         self.head_bytes = 0;
@@ -291,6 +309,7 @@ mod tests {
             let (mut frames, mut passed) = (FrameScanner::default(), 0);
             for piece in bytes.chunks(piece) {
                 assert_eq!(frames.are_whole(), ends.contains(&passed), "after {passed}");
+                assert_eq!(frames.buffered() == 0, frames.are_whole(), "after {passed}");
                 frames.pass(piece);
                 passed += piece.len();
             }
@@ -303,6 +322,7 @@ mod tests {
         let mut frames = FrameScanner::default();
         frames.pass(&[0x81, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
         frames.pass(&[0; 5000]);
+        assert_eq!(frames.buffered(), 5000);
         assert!(!frames.are_whole());
     }
 }
