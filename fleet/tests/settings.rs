@@ -71,6 +71,67 @@ fn a_file_that_is_wrong_says_what_and_where() {
 }
 
 #[test]
+fn a_list_in_a_file_is_taken_entry_by_entry_or_refused() {
+    let packages = |name: &str, packages: &str| {
+        let file = file(name, &format!("[slave]\npackages = {packages}"));
+        run("slave", &["--config", &file, "--print-config"])
+    };
+    let none = packages("none.toml", "[]");
+    let said = String::from_utf8(none.stderr).unwrap();
+    assert_eq!(none.status.code(), Some(2), "{said}");
+    assert!(said.contains("[slave], packages: it is empty"), "{said}");
+    let comma = packages("comma.toml", "['a', 'b,c']");
+    let said = String::from_utf8(comma.stderr).unwrap();
+    assert_eq!(comma.status.code(), Some(2), "{said}");
+    assert!(said.contains("[slave], packages: ',' cannot stand in it"), "{said}");
+    for (name, list) in [("list.toml", "['a', 'b']"), ("flag.toml", "'a,b'")] {
+        let said = String::from_utf8(packages(name, list).stdout).unwrap();
+        assert!(said.contains("packages = [\"a\", \"b\"]"), "{list}: {said}");
+    }
+    // Where nothing is built in, an empty list says nothing, and a comma is a letter.
+    let hosts = file("hosts.toml", "[master]\nallow-host = []\nallow-origin = ['http://a,b']");
+    let said = String::from_utf8(run("master", &["--config", &hosts, "--print-config"]).stdout);
+    let said = said.unwrap();
+    assert!(said.contains("# allow-host: not set"), "{said}");
+    assert!(said.contains("allow-origin = [\"http://a,b\"]"), "{said}");
+}
+
+#[test]
+#[cfg(feature = "clusterio-tokens")]
+fn a_token_that_is_there_by_chance_stands_in_for_no_secret_of_the_file() {
+    use seqlink::tokens::ClusterioTokens;
+    let secret = "c2VzYW1lc2VzYW1lc2VzYW1lc2VzYW1lc2VzYW1lc2VzYW1l";
+    let secret_file = file("auth.secret", secret);
+    let fleet = file("auth.toml", &format!("[master]\nauth-secret-file = '{secret_file}'"));
+    let with = |words: &[&str]| {
+        let mut command = subcommand("master", &[&["--config", &fleet], words].concat());
+        command.env("SEQLINK_TOKEN", "stray");
+        command
+    };
+    let mut printed = Program::start(with(&["--print-config"]));
+    assert_eq!(printed.end(), 0);
+    for line in [format!("auth-secret-file = \"{secret_file}\""), "# token: not set".to_owned()] {
+        assert!(printed.out().contains(&line), "no {line} in {}", printed.out());
+    }
+    let master = Master::from(with(&[]));
+    assert_eq!(master.ask(&["slaves", "--token", "stray"]).0, 77);
+    let tokens = ClusterioTokens::from_secret(secret).unwrap();
+    let token = tokens.user_token("alice");
+    assert_eq!(master.ask(&["slaves", "--token", token.expose()]).0, 0);
+
+    // The file's own token and its openness yield to it, as the README says.
+    for (name, text) in [("own.toml", "token-file = '/nonexistent'"), ("open.toml", "open = true")]
+    {
+        let fleet = file(name, &format!("[master]\n{text}"));
+        let mut command = subcommand("master", &["--config", &fleet]);
+        command.env("SEQLINK_TOKEN", "sesame");
+        let master = Master::from(command);
+        assert_eq!(master.ask(&["slaves"]).0, 77, "{text}");
+        assert_eq!(master.ask(&["slaves", "--token", "sesame"]).0, 0, "{text}");
+    }
+}
+
+#[test]
 fn what_is_set_is_printed_without_secrets() {
     let text = "[master]\ntoken = 'sesame'\nnotify-url = 'http://web/?key=sesame'\nopen = false";
     let file = file("printed.toml", text);

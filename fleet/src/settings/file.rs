@@ -151,7 +151,22 @@ fn flags(arg: &Arg, value: &Value) -> Result<Vec<String>, String> {
         Value::Integer(_) | Value::Float(_) => Ok(value.to_string()),
         _ => Err("it is one text or number".to_owned()),
     };
-    values.iter().map(|value| Ok(format!("--{long}={}", text(value)?))).collect()
+    if values.is_empty() && !arg.get_default_values().is_empty() {
+        return Err(
+            "it is empty, and what is built in would stand in its place: name one".to_owned()
+        );
+    }
+    let delimiter = arg.get_value_delimiter().filter(|_| value.is_array());
+    let flag = |value: &Value| {
+        let text = text(value)?;
+        match delimiter.filter(|it| text.contains(*it)) {
+            Some(delimiter) => {
+                Err(format!("'{delimiter}' cannot stand in it: write [\"a\", \"b\"]"))
+            }
+            None => Ok(format!("--{long}={text}")),
+        }
+    };
+    values.iter().map(flag).collect()
 }
 
 /// Whether clap takes these flags by themselves.
@@ -174,7 +189,10 @@ fn message(error: &clap::Error) -> String {
 
 /// Whether the command line or the environment have said this, or what it cannot stand beside.
 fn is_said(arg: &Arg, subcommand: &Command, given: &ArgMatches) -> bool {
-    let in_environment = |arg: &Arg| arg.get_id() == "token" && token::is_in_environment();
+    // The variable is a token. It goes before the file's, and closes a master that the file would open;
+    // one that is there by chance does not put itself in the place of Clusterio's tokens.
+    let yields = arg.get_id() != "auth_secret_file" && token::is_in_environment();
+    let in_environment = |arg: &Arg| yields && arg.get_id() == "token";
     let here = |arg: &Arg| is_on_command_line(arg, given) || in_environment(arg);
     here(arg) || rivals(arg, subcommand).any(here)
 }
@@ -211,7 +229,9 @@ fn sources(
     let mut text = format!("[{name}]\n");
     for arg in keys(subcommand) {
         let (id, long) = (arg.get_id().as_str(), arg.get_long().unwrap_or_default());
-        let of_file = taken.iter().any(|(key, _)| key == long);
+        let is_taken =
+            |arg: &Arg| taken.iter().any(|(key, _)| Some(key.as_str()) == arg.get_long());
+        let of_file = is_taken(arg);
         let mut rivals = rivals(arg, subcommand);
         let source = match given.value_source(id) {
             Some(ValueSource::CommandLine) => "the command line".to_owned(),
@@ -219,7 +239,7 @@ fn sources(
             Some(_) => "default".to_owned(),
             None if id == "token"
                 && token::is_in_environment()
-                && !rivals.any(|rival| is_on_command_line(rival, given)) =>
+                && !rivals.any(|rival| is_on_command_line(rival, given) || is_taken(rival)) =>
             {
                 token::VARIABLE.to_owned()
             }
