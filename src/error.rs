@@ -345,7 +345,7 @@ pub enum ConnectError {
     /// The master was reached, and there is no TLS with it. Not final: certificates are renewed, and
     /// clocks set.
     #[cfg(feature = "tls")]
-    #[error("no TLS with {address}: {fault}")]
+    #[error("no TLS with {address}: {fault}{}", fault.hint())]
     Tls {
         /// The address that was dialled.
         address: Box<str>,

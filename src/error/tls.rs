@@ -119,6 +119,22 @@ pub enum TlsFault {
 }
 
 impl TlsFault {
+    /// What most often helps a client: what to call here, or the flag of the fleet's programs.
+    pub(crate) fn hint(&self) -> &'static str {
+        match self {
+            Self::Name { .. } => " (call the master by a name of its certificate)",
+            Self::Expired(_) => " (the master needs a new one, or this machine's clock is wrong)",
+            Self::NotYetValid(_) => " (this machine's clock is wrong, or the master's)",
+            Self::UnknownCa => {
+                " (name its CA with ca_pem, --tls-ca, or the certificate itself with pinned, --tls-pin)"
+            }
+            Self::Fingerprint { .. } => {
+                " (if the master has a new certificate, pin that with pinned, --tls-pin)"
+            }
+            _ => "",
+        }
+    }
+
     /// Words that may quote the other side.
     pub(crate) fn other(text: &str) -> Self {
         Self::Other(Printable::new(text).to_string().into())

@@ -103,7 +103,8 @@ fn time(time: UnixTime) -> Option<SystemTime> {
 fn refused(alert: AlertDescription) -> String {
     match alert {
         AlertDescription::CertificateRequired => {
-            "it asks for a certificate, and this side has shown none".to_owned()
+            "it asks for a certificate, and this side has shown none (identity, --tls-cert)"
+                .to_owned()
         }
         AlertDescription::UnknownCA => {
             "it does not trust the CA of this side's certificate".to_owned()
