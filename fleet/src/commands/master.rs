@@ -1,6 +1,8 @@
 //! `seqlink master`: lets slaves and controls in, and gives the players who wait to the nodes that are
 //! free.
 
+use std::mem;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,7 +12,7 @@ use clap::{Args, ValueEnum};
 use semver::Version;
 use seqlink::catalog::game_node::PlayerUpdate;
 use seqlink::{Config, Dialect, Master};
-use tracing::info;
+use tracing::{info, warn};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::clusterio;
@@ -18,13 +20,15 @@ use crate::queue::notify::{Notifier, NotifyUrl};
 use crate::queue::{self, Dispatcher};
 use crate::settings::authenticator::{Guard, OwnAuthenticator};
 use crate::settings::file::FileArguments;
-use crate::settings::setup::{self, Interrupt};
+use crate::settings::listen::{self, Danger};
+use crate::settings::setup::{self, Hangups, Interrupt};
+use crate::settings::tls::master::{Certificates, MasterTlsArguments};
 use crate::settings::unquoted::Unquoted;
-use crate::settings::{self, Failure, listen, private_process};
+use crate::settings::{self, Failure, private_process};
 
 /// Lets slaves and controls in, and gives the players who wait to the nodes that are free.
 ///
-/// Its first line on stdout is its address: link ws://HOST:PORT/api/socket
+/// Its first line on stdout is its address: link ws://HOST:PORT/api/socket, or wss://… with TLS.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Exit codes: 0 success, 1 failure, 2 wrong arguments.
@@ -35,6 +39,12 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8750")]
     #[arg(value_parser = listen::host_and_port)]
     listen: String,
+    /// Listen beyond this machine without TLS, or with --open and no --tls-client-ca; that is refused
+    /// otherwise.
+    #[arg(long)]
+    insecure_listen: bool,
+    #[command(flatten)]
+    tls: MasterTlsArguments,
     #[command(flatten)]
     authenticator: OwnAuthenticator,
     /// What to speak at /api/socket with those that do not ask for this library's sessions:
@@ -96,19 +106,29 @@ pub(crate) fn main(arguments: Arguments) -> ExitCode {
 }
 
 #[tokio::main]
-async fn run(arguments: Arguments) -> Result<(), Failure> {
+async fn run(mut arguments: Arguments) -> Result<(), Failure> {
     if arguments.print_games {
         return super::print(queue::BUILT_IN);
     }
     let mut interrupt = Interrupt::install().map_err(Failure::failed)?;
     let listen = arguments.listen.clone();
-    let (master, guard) = master(arguments)?;
-    let address = master
-        .listen(&listen)
-        .await
-        .map_err(|error| Failure::failed(format_args!("cannot listen on {listen}: {error}")))?;
+    let certificates = mem::take(&mut arguments.tls).certificates()?;
+    let addresses = listen::resolve(&listen).await?;
+    let danger = danger(&arguments, certificates.as_ref(), &addresses)?;
+    let hangups = certificates.as_ref().map(|_| Hangups::install());
+    let hangups = hangups.transpose().map_err(Failure::failed)?;
+    let (master, guard) = master(arguments, certificates.as_ref())?;
+    let listening = master.listen(&addresses[..]).await;
+    let address = listening.map_err(|error| listen::cannot(&listen, &error))?;
     let published = guard.listens(address)?;
-    super::print(&format!("link ws://{address}/api/socket\n"))?;
+    if let Some(danger) = danger {
+        warn!(%address, "{}", danger.meaning());
+    }
+    let scheme = if certificates.is_some() { "wss" } else { "ws" };
+    super::print(&format!("link {scheme}://{address}/api/socket\n"))?;
+    if let (Some(certificates), Some(hangups)) = (certificates, hangups) {
+        tokio::spawn(certificates.reload(hangups, master.clone()));
+    }
     let reason = interrupt.wait().await;
     // While the address is still this master's: the next one may have it before the last link ends.
     drop(published);
@@ -120,8 +140,33 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What is dangerous about listening on `addresses`; beyond loopback an error, unless the arguments take it
+/// upon them.
+fn danger(
+    arguments: &Arguments,
+    certificates: Option<&Certificates>,
+    addresses: &[SocketAddr],
+) -> Result<Option<Danger>, Failure> {
+    let is_beyond = listen::is_beyond_loopback(addresses);
+    let danger = match certificates {
+        Some(certificates) if certificates.are_asked_for() => None,
+        _ if arguments.authenticator.is_open() => Some(Danger::Open),
+        None if is_beyond => Some(Danger::Readable),
+        _ => None,
+    };
+    match danger {
+        Some(danger) if is_beyond && !arguments.insecure_listen => {
+            Err(danger.refusal(&arguments.listen))
+        }
+        danger => Ok(danger),
+    }
+}
+
 /// The master that the arguments describe; it does not listen yet.
-fn master(arguments: Arguments) -> Result<(Master, Guard), Failure> {
+fn master(
+    arguments: Arguments,
+    certificates: Option<&Certificates>,
+) -> Result<(Master, Guard), Failure> {
     let offers = queue::load(arguments.games.as_deref()).map_err(Failure::failed)?;
     let notifier = arguments.notify_url.map(Notifier::start);
     let dispatcher = Dispatcher::start(offers, move |update| {
@@ -140,6 +185,10 @@ fn master(arguments: Arguments) -> Result<(Master, Guard), Failure> {
         .router(clusterio::handlers(queue::router(&dispatcher)))
         .on_change(move |change| told.on_change(change));
     let (master, guard) = arguments.authenticator.guard(master)?;
+    let master = match certificates {
+        Some(certificates) => certificates.secure(master)?,
+        None => master,
+    };
     Ok((master.build().map_err(Failure::failed)?, guard))
 }
 

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
-use seqlink::{Client, ClientBuilder, ConnectError, Reconnect, Secret, Slave};
+use seqlink::{Client, ClientBuilder, Reconnect, Secret, Slave};
 use tracing::{info, warn};
 
 use crate::clusterio::Instances;
 use crate::node::{self, Node, Patience, Reaper};
 use crate::settings::file::FileArguments;
 use crate::settings::setup::{self, Interrupt};
+use crate::settings::tls::client::ClientTlsArguments;
 use crate::settings::token::TokenArguments;
 use crate::settings::{self, Failure, client, connect, private_process};
 
@@ -38,6 +39,8 @@ pub(crate) struct Arguments {
     packages: Vec<String>,
     #[command(flatten)]
     token: TokenArguments,
+    #[command(flatten)]
+    tls: ClientTlsArguments,
     /// Be a slave of a Clusterio master: run COMMAND for each of its instances, and no games.
     #[arg(long, value_name = "COMMAND")]
     clusterio: Option<String>,
@@ -98,7 +101,7 @@ async fn serve(
     loop {
         let ended = match connect(arguments, work, token.as_ref()).await {
             Ok(connected) => work.keep(client.insert(connected), arguments).await,
-            Err(error) => Err(Failure::from(&error)),
+            Err(failure) => Err(failure),
         };
         let refused = ended.as_ref().is_err_and(|failure| failure.code == connect::TOKEN);
         if !refused || arguments.once {
@@ -118,7 +121,7 @@ async fn connect(
     arguments: &Arguments,
     work: &Work,
     token: Option<&Secret>,
-) -> Result<Client, ConnectError> {
+) -> Result<Client, Failure> {
     let mut slave = Slave::builder()
         .url(&arguments.master)
         .id(arguments.id)
@@ -130,7 +133,8 @@ async fn connect(
     if arguments.once {
         slave = slave.reconnect(Reconnect::never());
     }
-    work.serve(slave).connect().await
+    let slave = arguments.tls.secure(work.serve(slave), &arguments.master)?;
+    slave.connect().await.map_err(|error| Failure::from(&error))
 }
 
 /// What the slave does for its master.

@@ -8,7 +8,7 @@ use clap::Args;
 use seqlink::close::MAX_REASON;
 use seqlink::{MasterBuilder, Reason, Registration};
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::Failure;
 use super::own_token::{OwnToken, Published};
@@ -24,7 +24,8 @@ pub(crate) struct OwnAuthenticator {
     /// feature `clusterio-tokens`, which is there unless it was left out.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["token", "token_file"])]
     auth_secret_file: Option<PathBuf>,
-    /// Ask for no token: whoever reaches the master can run commands on its slaves.
+    /// Ask for no token: whoever reaches the master can run commands on its slaves, unless it asks for
+    /// certificates.
     #[arg(long, conflicts_with_all = ["token", "token_file", "auth_secret_file"])]
     open: bool,
     /// Let pages of this origin in, as browsers write it: https://panel.example.org. May be given
@@ -43,13 +44,16 @@ pub(crate) struct OwnAuthenticator {
 pub(crate) enum Guard {
     /// Nothing: it was told whom to let in.
     Named,
-    /// To say what that means.
-    Open,
     /// To put its token where clients look, and to tell those that it refuses.
     Own(OwnToken, watch::Sender<Option<PathBuf>>),
 }
 
 impl OwnAuthenticator {
+    /// Whether no token is asked for.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open
+    }
+
     /// Sets `master` up to ask for what the arguments say. What they say goes before
     /// `SEQLINK_TOKEN`.
     pub(crate) fn guard(self, master: MasterBuilder) -> Result<(MasterBuilder, Guard), Failure> {
@@ -59,7 +63,7 @@ impl OwnAuthenticator {
             return Ok((ask_for_clusterio_tokens(master, &file)?, Guard::Named));
         }
         if self.open {
-            return Ok((master, Guard::Open));
+            return Ok((master, Guard::Named));
         }
         if let Some(token) = self.token.named()? {
             return Ok((master.token(token), Guard::Named));
@@ -75,13 +79,6 @@ impl Guard {
     pub(crate) fn listens(self, address: SocketAddr) -> Result<Option<Published>, Failure> {
         match self {
             Self::Named => Ok(None),
-            Self::Open => {
-                warn!(
-                    %address,
-                    "open: whoever reaches this address can run commands on the slaves"
-                );
-                Ok(None)
-            }
             Self::Own(own, tell) => {
                 let published = own.publish(address).map_err(|error| no_token(&error))?;
                 let file = published.file.display().to_string();

@@ -12,6 +12,7 @@ mod private_folder;
 pub(crate) mod private_process;
 pub(crate) mod random;
 pub(crate) mod setup;
+pub(crate) mod tls;
 pub(crate) mod token;
 pub(crate) mod unquoted;
 

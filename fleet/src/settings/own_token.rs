@@ -84,10 +84,11 @@ fn name(address: SocketAddr) -> String {
 fn loopback(url: &str) -> Option<SocketAddr> {
     let (scheme, rest) = url.split_once("://")?;
     let authority = rest.split(['/', '?', '#']).next()?;
-    let port_of_scheme = || Some(SocketAddr::new(authority.parse::<IpAddr>().ok()?, 80));
+    let schemes = [("ws", 80), ("http", 80), ("wss", 443), ("https", 443)];
+    let (_, port) = schemes.iter().find(|(known, _)| known.eq_ignore_ascii_case(scheme))?;
+    let port_of_scheme = || Some(SocketAddr::new(authority.parse::<IpAddr>().ok()?, *port));
     let address = authority.parse().ok().or_else(port_of_scheme)?;
-    let plain = ["ws", "http"].iter().any(|known| known.eq_ignore_ascii_case(scheme));
-    (plain && address.ip().is_loopback()).then_some(address)
+    address.ip().is_loopback().then_some(address)
 }
 
 #[cfg(test)]
@@ -103,12 +104,15 @@ mod tests {
             ("WS://127.9.8.7:1/", "127.9.8.7-1.token"),
             ("ws://127.0.0.1", "127.0.0.1-80.token"),
             ("ws://[::1]:8750/", "[--1]-8750.token"),
+            ("wss://127.0.0.1:8750/", "127.0.0.1-8750.token"),
+            ("HTTPS://127.0.0.1/", "127.0.0.1-443.token"),
         ] {
             assert_eq!(found(url).as_deref(), Some(name), "{url}");
         }
         for url in [
             "127.0.0.1:8750",
-            "wss://127.0.0.1:8750/",
+            "ftp://127.0.0.1:8750/",
+            "wss://localhost:8750/",
             "ws://localhost:8750/",
             "ws://127.0.0.1.example.org:8750/",
             "ws://127.0.0.1:8750@example.org/",

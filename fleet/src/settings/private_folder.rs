@@ -80,6 +80,21 @@ mod system {
             Ok(Self(folder))
         }
 
+        /// Waits until no other program has locked it; locked until this is dropped.
+        #[cfg(feature = "tls")]
+        pub(crate) fn lock(&self) -> io::Result<()> {
+            use rustix::fs::{FlockOperation, flock};
+            match flock(&self.0, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK) => {
+                    tracing::info!(
+                        "waiting for another program of this user's, which is in its folder"
+                    );
+                    Ok(flock(&self.0, FlockOperation::LockExclusive)?)
+                }
+                done => Ok(done?),
+            }
+        }
+
         /// The file `name`, to be read; refused as [`open`](Self::open) refuses folders.
         pub(super) fn file(&self, name: &str) -> io::Result<File> {
             // A pipe without a writer must not hold up who opens it.
@@ -158,6 +173,11 @@ mod system {
 
         pub(crate) fn open(path: &Path) -> io::Result<Self> {
             Ok(Self(path.to_owned()))
+        }
+
+        #[cfg(feature = "tls")]
+        pub(crate) fn lock(&self) -> io::Result<()> {
+            Ok(())
         }
 
         pub(super) fn file(&self, name: &str) -> io::Result<File> {

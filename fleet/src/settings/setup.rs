@@ -28,7 +28,7 @@ pub(crate) fn logging(default: impl fmt::Display) -> Log {
     // A filter of its own: a directive would lose against a more precise one in `RUST_LOG`.
     tracing_subscriber::registry()
         .with(filter)
-        .with(FilterFn::new(keeps_secrets))
+        .with(FilterFn::new(may_be_logged))
         .with(lines)
         .init();
     // By itself a panic is written to stderr past the log, and waits.
@@ -42,12 +42,41 @@ pub(crate) fn logging(default: impl fmt::Display) -> Log {
     log
 }
 
-/// At trace level the WebSocket library logs whole frames, and those carry tokens and passwords.
-fn keeps_secrets(metadata: &Metadata<'_>) -> bool {
-    let whole_frames = ["tungstenite", "tokio_tungstenite"]
-        .iter()
-        .any(|library| metadata.target().split("::").next() == Some(library));
-    !(whole_frames && *metadata.level() == Level::TRACE)
+/// At trace level the WebSocket library logs whole frames, and those carry tokens and passwords. What judges
+/// by the platform's CAs logs as an error what the error says as well, in words that may be a peer's.
+fn may_be_logged(metadata: &Metadata<'_>) -> bool {
+    match metadata.target().split("::").next() {
+        Some("tungstenite" | "tokio_tungstenite") => *metadata.level() != Level::TRACE,
+        Some("rustls_platform_verifier") => false,
+        _ => true,
+    }
+}
+
+/// SIGHUP, heard from the moment this exists, by which it no longer ends the program.
+#[derive(Debug)]
+pub(crate) struct Hangups {
+    #[cfg(unix)]
+    hangup: tokio::signal::unix::Signal,
+}
+
+impl Hangups {
+    /// Listens from now on; needs a running tokio runtime.
+    pub(crate) fn install() -> io::Result<Self> {
+        Ok(Self {
+            #[cfg(unix)]
+            hangup: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for the next; for ever where there is no such thing.
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only certificates are read anew"))]
+    pub(crate) async fn next(&mut self) {
+        #[cfg(unix)]
+        if self.hangup.recv().await.is_some() {
+            return;
+        }
+        std::future::pending().await
+    }
 }
 
 /// Ctrl-C and SIGTERM, heard from the moment this exists.

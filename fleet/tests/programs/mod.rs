@@ -44,7 +44,9 @@ impl Master {
             program.out().split_once('\n').map(|(first, _)| first.to_owned())
         });
         let url = first.strip_prefix("link ").expect("the first line is the link").to_owned();
-        assert!(url.starts_with("ws://127.0.0.1:") && url.ends_with("/api/socket"), "{url}");
+        let is_address =
+            ["ws", "wss"].iter().any(|it| url.starts_with(&format!("{it}://127.0.0.1:")));
+        assert!(is_address && url.ends_with("/api/socket"), "{url}");
         Self { program, url }
     }
 

@@ -12,6 +12,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::settings::file::FileArguments;
 use crate::settings::setup::{self, Interrupt};
+use crate::settings::tls::client::ClientTlsArguments;
 use crate::settings::token::TokenArguments;
 use crate::settings::{Failure, USAGE, client, private_process};
 use crate::terminal::{self, Output, Updates};
@@ -25,6 +26,8 @@ pub(crate) struct Arguments {
     master: String,
     #[command(flatten)]
     token: TokenArguments,
+    #[command(flatten)]
+    tls: ClientTlsArguments,
     /// Print JSON, one value per line, instead of text and tables; a failure is {"error": TEXT}.
     #[arg(long, global = true)]
     json: bool,
@@ -131,7 +134,7 @@ async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     };
     let mut interrupt = Interrupt::install().map_err(Failure::failed)?;
     let (client, updates) = tokio::select! {
-        connected = connect(&arguments.master, &arguments.token) => connected?,
+        connected = connect(&arguments.master, &arguments.token, &arguments.tls) => connected?,
         _ = interrupt.wait() => return Ok(()),
     };
     let (outcome, reason) = tokio::select! {
@@ -143,7 +146,11 @@ async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
 }
 
 /// A control is for one command: it tries once, and does not come back.
-async fn connect(master: &str, token: &TokenArguments) -> Result<(Client, Updates), Failure> {
+async fn connect(
+    master: &str,
+    token: &TokenArguments,
+    tls: &ClientTlsArguments,
+) -> Result<(Client, Updates), Failure> {
     let (sender, updates) = mpsc::channel(terminal::MOST_WAITING);
     let mut control = Control::builder()
         .url(master)
@@ -153,6 +160,7 @@ async fn connect(master: &str, token: &TokenArguments) -> Result<(Client, Update
     if let Some(token) = client::token(token, master)? {
         control = control.token(token);
     }
+    let control = tls.secure(control, master)?;
     let client = control.connect().await.map_err(|error| Failure::from(&error))?;
     Ok((client, updates))
 }
