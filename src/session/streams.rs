@@ -115,7 +115,8 @@ impl Sending {
     /// Counts the next `frames` as given to the socket: from here on the peer may see them. Returns
     /// how many bytes of room that makes in the outbox.
     pub fn wrote(&mut self, frames: usize) -> usize {
-        self.written += frames;
+        // Those that were discarded meanwhile are not there any more.
+        self.written = (self.written + frames).min(self.frames.len());
         // The number of the last frame that the present socket was given.
         let last_written = self.first() + self.written as u64 - 1;
         self.seen = self.seen.max(last_written);
@@ -311,6 +312,20 @@ mod tests {
         let mut sending = Sending::new(Dialect::SEQLINK, 6);
         assert!(sending.send(&EncodedMessage::broken()).is_err());
         assert_eq!((sending.held(), sending.send(&message())), (0, Ok(7)));
+    }
+
+    /// The link may end between the two halves of a write.
+    #[test]
+    fn frames_may_be_dropped_while_they_are_written() {
+        for dialect in [Dialect::PLAIN, Dialect::SEQLINK] {
+            let mut sending = Sending::new(dialect, 0);
+            let seqs = [(); 3].map(|()| sending.send(&message()).unwrap());
+            assert_eq!(sending.unwritten::<8>().into_iter().flatten().count(), 3);
+            sending.discard();
+            sending.wrote(3);
+            assert!(sending.is_idle() && sending.unwritten::<8>() == [const { None }; 8]);
+            assert!(seqs.into_iter().all(|seq| sending.was_written(seq)));
+        }
     }
 
     /// A link that holds more frames gets larger pieces of memory, up to a limit.
