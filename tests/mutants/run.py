@@ -25,7 +25,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 COPIED = [
-    "Cargo.toml", "Cargo.lock", "README.md", "rustfmt.toml", "src", "tests", "examples", "fleet", "docs", "benches",
+    "Cargo.toml", "Cargo.lock", "README.md", "rustfmt.toml", "src", "tests", "examples", "fleet", "docs", "benches", "fuzz",
 ]
 STATE = ROOT / "target/mutants.json"
 BUILD = 300  # seconds; on a busy machine
@@ -64,6 +64,8 @@ def digest(copy, mutant):
     tests = {f"{top}/{word}.rs" for top in ("tests", "fleet/tests") for word in mutant["test"].split()}
     digest = hashlib.sha256(repr(sorted(mutant.items())).encode())
     for name in COPIED:
+        if name == "fuzz" and "seqlink-fuzz-targets" not in mutant["test"]:
+            continue
         top = copy / name
         for path in sorted(files(top)):
             within = path.relative_to(copy).as_posix()
