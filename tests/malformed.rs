@@ -230,7 +230,7 @@ async fn play_all(at: Place, least: usize) {
         };
         let seen = play(&case, peer, link.clone(), &ticks).await;
         if !is_right(&case, &seen) {
-            wrong.push(format!("{case:?}\n    {seen:?}"));
+            wrong.push(format!("{}: {case:?}\n    {seen:?}", case.name));
         }
         link.close("next");
         played += 1;
@@ -294,7 +294,7 @@ async fn each_first_frame_of_a_client_has_its_outcome() {
             _ => false,
         };
         if !right {
-            wrong.push(format!("{case:?}\n    {said} {closed:?}"));
+            wrong.push(format!("{}: {case:?}\n    {said} {closed:?}", case.name));
         }
         played += 1;
     }
