@@ -174,7 +174,7 @@ impl ClientBuilder {
     /// Connections to the master's address.
     fn dial(&self) -> Result<Dial, ConfigError> {
         let url = self.url.as_deref().ok_or(ConfigError::MissingUrl)?;
-        let wrong = |fault| ConfigError::Url { url: without_userinfo(url).into(), fault };
+        let wrong = |fault| ConfigError::Url { url: without_secrets(url).into(), fault };
         let address = Address::parse(url).map_err(wrong)?;
         #[cfg(feature = "tls")]
         if address.is_secure {
@@ -291,14 +291,19 @@ impl ClientBuilder {
     }
 }
 
-/// An address without the user and password that some write into it.
-fn without_userinfo(url: &str) -> String {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(end);
-    match authority.rsplit_once('@') {
-        Some((_, host)) => format!("{scheme}://…@{host}{path}"),
-        None => url.to_owned(),
+/// An address without what may be secret in it: user and password, the query, a fragment.
+fn without_secrets(url: &str) -> String {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let scheme = &url[..url.len() - rest.len()];
+    let (start, end) = (rest.rfind('@').map(|at| at + 1), rest.find(['?', '#']));
+    match (start, end) {
+        // A password may hold a `?` and a query an `@`: who knows which.
+        (Some(start), Some(end)) if end < start => format!("{scheme}…"),
+        (start, end) => {
+            let shown = &rest[start.unwrap_or(0)..end.unwrap_or(rest.len())];
+            let (user, query) = (start.map_or("", |_| "…@"), end.map_or("", |_| "?…"));
+            format!("{scheme}{user}{shown}{query}")
+        }
     }
 }
 
@@ -307,7 +312,7 @@ impl fmt::Debug for ClientBuilder {
         f.debug_struct("ClientBuilder")
             .field("role", &self.role)
             .field("id", &self.id)
-            .field("url", &self.url.as_deref().map(without_userinfo))
+            .field("url", &self.url.as_deref().map(without_secrets))
             .finish_non_exhaustive()
     }
 }

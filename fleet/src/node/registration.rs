@@ -33,7 +33,7 @@ pub struct Registration {
 ///
 /// There is no streamer on it: its port is 0.
 pub async fn describe(id: i64, name: &str, url: &str, packages: Vec<String>) -> Registration {
-    let master = printable(&without_user(url));
+    let master = printable(&without_secrets(url));
     let url = url.to_owned();
     // Finding the address may ask a name server.
     let look = move || (host::mac_address(), host::local_address(&url));
@@ -49,10 +49,11 @@ pub async fn describe(id: i64, name: &str, url: &str, packages: Vec<String>) -> 
     Registration { id, name: name.to_owned(), master, node }
 }
 
-/// `url` without the user and password that it may name.
-fn without_user(url: &str) -> String {
+/// `url` without what may be secret in it: user and password, and the query.
+fn without_secrets(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("ws", url));
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let rest = &rest[..rest.find(['?', '#']).unwrap_or(rest.len())];
+    let end = rest.find('/').unwrap_or(rest.len());
     let host = rest[..end].rfind('@').map_or(0, |at| at + 1);
     format!("{scheme}://{}", &rest[host..])
 }

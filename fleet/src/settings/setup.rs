@@ -42,13 +42,14 @@ pub(crate) fn logging(default: impl fmt::Display) -> Log {
     log
 }
 
-/// At trace level the WebSocket library logs whole frames, and those carry tokens and passwords. What judges
-/// by the platform's CAs logs as an error what the error says as well, in words that may be a peer's.
+/// At trace level other crates log what they carry: the WebSocket library whole frames, with tokens
+/// and passwords in them. What judges by the platform's CAs logs as an error what the error says as well, in
+/// words that may be a peer's.
 fn may_be_logged(metadata: &Metadata<'_>) -> bool {
     match metadata.target().split("::").next() {
-        Some("tungstenite" | "tokio_tungstenite") => *metadata.level() != Level::TRACE,
+        Some("seqlink" | "seqlink_fleet") => true,
         Some("rustls_platform_verifier") => false,
-        _ => true,
+        _ => *metadata.level() != Level::TRACE,
     }
 }
 
