@@ -119,6 +119,7 @@ async fn nothing_that_is_secret_is_shown() {
         format!("ws://ann:{USERINFO}@?token={QUERY}"),
         format!("ws://ann:{USERINFO}@127.0.0.1:1/?token={QUERY}"),
         format!("ws://ann:a?{USERINFO}@127.0.0.1:1/?token={QUERY}"),
+        format!("ws://ann:a/{USERINFO}@127.0.0.1:1/?token={QUERY}"),
         format!("ws://127.0.0.1:0/?token=a@{QUERY}"),
         format!("?token={QUERY}"),
     ] {

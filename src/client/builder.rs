@@ -295,16 +295,16 @@ impl ClientBuilder {
 fn without_secrets(url: &str) -> String {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let scheme = &url[..url.len() - rest.len()];
-    let (start, end) = (rest.rfind('@').map(|at| at + 1), rest.find(['?', '#']));
-    match (start, end) {
-        // A password may hold a `?` and a query an `@`: who knows which.
-        (Some(start), Some(end)) if end < start => format!("{scheme}…"),
-        (start, end) => {
-            let shown = &rest[start.unwrap_or(0)..end.unwrap_or(rest.len())];
-            let (user, query) = (start.map_or("", |_| "…@"), end.map_or("", |_| "?…"));
-            format!("{scheme}{user}{shown}{query}")
-        }
-    }
+    let query = rest.find(['?', '#']).unwrap_or(rest.len());
+    let path = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (shown, user) = match rest[..path].rfind('@') {
+        Some(at) => (&rest[at + 1..query], "…@"),
+        // It may be a password that holds the `/` or `?`, which belongs written as `%2F` and `%3F`.
+        None if rest.contains('@') => return format!("{scheme}…"),
+        None => (&rest[..query], ""),
+    };
+    let more = if query < rest.len() { "?…" } else { "" };
+    format!("{scheme}{user}{shown}{more}")
 }
 
 impl fmt::Debug for ClientBuilder {
