@@ -20,9 +20,10 @@ pub(crate) const TOKEN: u8 = 77;
 impl From<&ConnectError> for Failure {
     fn from(error: &ConnectError) -> Self {
         let (code, help) = match error {
-            ConnectError::Config(ConfigError::Url { .. }) => {
-                (USAGE, "; write it as ws://HOST:PORT or wss://HOST:PORT, with the prefix if any")
-            }
+            ConnectError::Config(ConfigError::Url { .. }) => (
+                USAGE,
+                "; write it as ws://HOST:PORT, wss://HOST:PORT or http://HOST:PORT, with the prefix if any",
+            ),
             ConnectError::Config(_) => (USAGE, ""),
             #[cfg(feature = "tls")]
             ConnectError::Tls { .. } => (NO_TLS, ""),
