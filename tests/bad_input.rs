@@ -8,34 +8,12 @@ use std::time::Duration;
 
 use common::raw::{self, BINARY, CLOSE, Raw, TEXT};
 use common::*;
-use seqlink::{Client, Control, Ctx, Direction, Empty, Event, Link, Master, Request};
-use serde::{Deserialize, Serialize};
+use seqlink::{Client, Control, Ctx, Empty, Link, Master};
 use serde_json::json;
 use tokio::time::timeout;
 
 /// How long a peer that should hang up may say other things instead.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Only a master may ask this.
-#[derive(Serialize, Deserialize)]
-struct Order {}
-
-impl Request for Order {
-    const NAME: &'static str = "order";
-    const DIRECTION: Direction = Direction::MASTER_TO_SLAVE;
-    type Response = Empty;
-}
-
-/// Only a slave may tell this.
-#[derive(Serialize, Deserialize)]
-struct Report {
-    n: u64,
-}
-
-impl Event for Report {
-    const NAME: &'static str = "report";
-    const DIRECTION: Direction = Direction::SLAVE_TO_MASTER;
-}
 
 struct World {
     master: Master,

@@ -11,10 +11,8 @@ use common::scripted::{Scripted, Session};
 use common::*;
 use seqlink::transport::Incoming;
 use seqlink::transport::memory;
-use seqlink::{
-    Ctx, Direction, Empty, Event, HandshakeError, Link, Master, Registration, Request, Router,
-};
-use serde::{Deserialize, Serialize};
+use seqlink::{Ctx, Empty, HandshakeError, Link, Master, Registration, Router};
+use serde::Deserialize;
 use serde_json::Value;
 
 const TABLE: &str = include_str!("data/malformed.jsonl");
@@ -89,25 +87,6 @@ impl Part {
 fn cases(at: Place) -> Vec<Case> {
     let cases = TABLE.lines().map(|line| serde_json::from_str::<Case>(line).expect(line));
     cases.filter(|case| case.at == at).collect()
-}
-
-/// Only a master may ask this.
-#[derive(Serialize, Deserialize)]
-struct Order {}
-
-impl Request for Order {
-    const NAME: &'static str = "order";
-    const DIRECTION: Direction = Direction::MASTER_TO_SLAVE;
-    type Response = Empty;
-}
-
-/// Only a slave may tell this.
-#[derive(Serialize, Deserialize)]
-struct Report {}
-
-impl Event for Report {
-    const NAME: &'static str = "report";
-    const DIRECTION: Direction = Direction::SLAVE_TO_MASTER;
 }
 
 /// How many ticks have reached their handler.

@@ -268,8 +268,9 @@ impl Master {
             if freed >= memory.excess() {
                 return;
             }
-            freed += link.bytes();
-            tracing::warn!(peer = %link.peer(), bytes = link.bytes(), "ended, the links hold too much");
+            let bytes = link.bytes();
+            freed += bytes;
+            tracing::warn!(peer = %link.peer(), bytes, "ended, the links hold too much");
             // At once: what it holds until its peer has read it is what there is too much of.
             link.abort(CloseCode::TRY_AGAIN, full("bytes", memory.most()).as_str());
         }

@@ -9,7 +9,7 @@ use serde::de::IgnoredAny;
 use serde_json::ser::Formatter;
 use thiserror::Error;
 
-use super::frame::Text;
+use super::text::Text;
 use crate::close::cut;
 use crate::message::{MAX_NAME, MAX_TYPE};
 

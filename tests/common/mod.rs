@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use seqlink::transport::memory::{self, Cable};
 use seqlink::{
-    Client, ClientBuilder, Config, Control, Ctx, Empty, Event, Link, Master, MasterBuilder,
-    Request, Router, Slave,
+    Client, ClientBuilder, Config, Control, Ctx, Direction, Empty, Event, Link, Master,
+    MasterBuilder, Request, Router, Slave,
 };
 use serde::{Deserialize, Serialize};
 
@@ -75,6 +75,27 @@ pub struct Tick {
 
 impl Event for Tick {
     const NAME: &'static str = "tick";
+}
+
+/// Only a master may ask this.
+#[derive(Serialize, Deserialize)]
+pub struct Order {}
+
+impl Request for Order {
+    const NAME: &'static str = "order";
+    const DIRECTION: Direction = Direction::MASTER_TO_SLAVE;
+    type Response = Empty;
+}
+
+/// Only a slave may tell this.
+#[derive(Serialize, Deserialize)]
+pub struct Report {
+    pub n: u64,
+}
+
+impl Event for Report {
+    const NAME: &'static str = "report";
+    const DIRECTION: Direction = Direction::SLAVE_TO_MASTER;
 }
 
 pub fn echo(text: &str) -> Echo {

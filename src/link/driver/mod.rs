@@ -214,17 +214,17 @@ impl Driver {
     /// because they could not be answered.
     async fn close(&mut self, mut closed: Closed) -> Closed {
         self.inbound.close();
+        // One that is aborted holds too much, and must not wait for its peer.
+        let limit = match self.handle.is_abort() {
+            true => Duration::ZERO,
+            false => self.handle.config().close_timeout,
+        };
         // A peer's `close` message carries no code; its close frame, still to come, may.
         let code = if closed.by == ClosedBy::Local { closed.code } else { CloseCode::NORMAL };
         self.handle.begin_close(&closed, code);
         if closed.by == ClosedBy::Lost {
             return closed;
         }
-        // One that is aborted holds too much, and must not wait for its peer.
-        let limit = match self.handle.is_aborted() {
-            true => Duration::ZERO,
-            false => self.handle.config().close_timeout,
-        };
         let hang_up = poll_fn(|cx| {
             self.handle.register(cx.waker());
             self.poll_to_the_end(cx, &mut closed)
@@ -264,14 +264,14 @@ impl Driver {
     /// Judges the last heartbeat interval, and asks for a sign of life. Returns how the link ends
     /// if the peer is given up.
     fn beat(&mut self) -> Option<Closed> {
-        let traffic = self.socket.traffic();
-        let every = heartbeat_interval(&self.handle);
-        let writing = self.socket.is_writing(&self.handle);
         if self.is_frame_slow() {
             let limit = self.handle.config().frame_timeout;
             let reason = format!("Invalid message: longer than {limit:?} on its way");
             return Some(Closed::local(CloseCode::POLICY, reason));
         }
+        let traffic = self.socket.traffic();
+        let every = heartbeat_interval(&self.handle);
+        let writing = self.socket.is_writing(&self.handle);
         // What is read shows life too: while reading pauses, nothing may have to be fetched for it.
         let received = traffic.received + self.messages;
         match self.liveness.beat(received, traffic.sent, writing) {
@@ -349,7 +349,7 @@ impl Driver {
                     if let Some(closed) = self.write(cx) {
                         return Poll::Ready(closed);
                     }
-                    // The socket itself had nothing more, and wakes the self.
+                    // The socket itself had nothing more, and wakes the task.
                     if reads <= BURST {
                         return Poll::Pending;
                     }

@@ -9,10 +9,8 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::pending::{Limit, Pending, ResponseResult};
-use super::send_state::{
-    BudgetKind, CloseFrame, HANDED_ON, LockedSendState, Phase, SendClass, SendRefused, SendState,
-    Wake,
-};
+use super::phase::{CloseFrame, Phase, SendClass};
+use super::send_state::{BudgetKind, HANDED_ON, LockedSendState, SendRefused, SendState, Wake};
 use crate::close::{CloseCode, Closed, Reason};
 use crate::error::{Delivery, EventError, RequestError, SendError};
 use crate::handshake::ResumeInfo;
@@ -351,8 +349,9 @@ impl Handle {
         self.with(|state, wake| state.abort(closed, wake));
     }
 
-    pub(in crate::link) fn is_aborted(&self) -> bool {
-        self.with(|state, _| state.is_aborted)
+    /// Whether an abort was asked for, until [`begin_close`](Self::begin_close).
+    pub(in crate::link) fn is_abort(&self) -> bool {
+        self.with(|state, _| state.phase.is_abort())
     }
 
     pub(in crate::link) fn is_closing(&self) -> bool {
@@ -556,7 +555,8 @@ impl Handle {
             if matches!(state.phase, Phase::Ended(_)) {
                 return false;
             }
-            state.end_waits(Phase::Ended(closed.clone()), wake);
+            state.phase = Phase::Ended(closed.clone());
+            state.end_waits(wake);
             true
         });
         if !ended {

@@ -44,6 +44,53 @@ impl Limit {
     }
 }
 
+/// When the waiting requests have to be scanned for expired time limits.
+#[derive(Debug)]
+pub(super) struct Deadlines {
+    /// The earliest time limit, or an earlier one whose request has ended in the meantime.
+    earliest: Option<Instant>,
+    /// The earliest time of the next scan.
+    // A scan visits each waiting request, so at most one starts in as many microseconds as there
+    // are. That bounds its cost to a few hundredths of a core. With the usual 1,024 in flight a
+    // time limit is late by a millisecond, and timers are no more exact than that anyway.
+    rested: Instant,
+}
+
+impl Deadlines {
+    pub(super) fn new() -> Self {
+        Self { earliest: None, rested: Instant::now() }
+    }
+
+    /// Returns when to scan next.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.earliest.map(|earliest| earliest.max(self.rested))
+    }
+
+    /// Adds the time limit of a request. Returns whether it is before all others.
+    pub(super) fn add(&mut self, deadline: Option<Instant>) -> bool {
+        let Some(deadline) = deadline else { return false };
+        let first = self.earliest.is_none_or(|earliest| deadline < earliest);
+        if first {
+            self.earliest = Some(deadline);
+        }
+        first
+    }
+
+    /// Begins a scan.
+    pub(super) fn begin_scan(&mut self) {
+        // Cleared before the scan: a request that it misses sets this again.
+        self.earliest = None;
+    }
+
+    /// Ends a scan of `waiting` requests, of which `next` is the earliest time limit.
+    pub(super) fn end_scan(&mut self, now: Instant, next: Option<Instant>, waiting: usize) {
+        // Not assigned: a request that came during the scan may end earlier.
+        self.add(next);
+        let rest = Duration::from_micros(waiting as u64);
+        self.rested = now.checked_add(rest).unwrap_or(now);
+    }
+}
+
 type Map = DashMap<u64, PendingRequest, BuildHasherDefault<SeqHasher>>;
 
 /// Spreads sequence numbers over the map.
@@ -194,5 +241,28 @@ mod tests {
             assert_eq!(after.as_millis(), u128::from(*ms));
         }
         assert_eq!(pending.len(), 0);
+    }
+
+    #[test]
+    fn the_earliest_deadline_is_looked_at_and_not_too_often() {
+        let start = Instant::now();
+        let at = |ms| Some(start + Duration::from_millis(ms));
+        let mut deadlines = Deadlines { earliest: None, rested: start };
+        assert!(!deadlines.add(None) && deadlines.next().is_none());
+        assert!(deadlines.add(at(500)) && !deadlines.add(at(900)) && deadlines.add(at(300)));
+        assert_eq!(deadlines.next(), at(300));
+        deadlines.begin_scan();
+        assert_eq!(deadlines.next(), None);
+        deadlines.end_scan(start + Duration::from_millis(300), at(500), 2);
+        assert_eq!(deadlines.next(), at(500));
+        // The scan has not seen a request that comes during it.
+        deadlines.begin_scan();
+        assert!(deadlines.add(at(600)));
+        deadlines.end_scan(start + Duration::from_millis(500), at(900), 2);
+        assert_eq!(deadlines.next(), at(600));
+        // Each of those that wait takes a microsecond.
+        deadlines.begin_scan();
+        deadlines.end_scan(start + Duration::from_millis(600), at(601), 5000);
+        assert_eq!(deadlines.next(), at(605));
     }
 }

@@ -14,7 +14,8 @@ use tokio::time::{timeout, timeout_at};
 
 use super::handle::Handle;
 use super::pending::{Limit, ResponseResult};
-use super::send_state::{BudgetKind, SendClass, SendRefused};
+use super::phase::SendClass;
+use super::send_state::{BudgetKind, SendRefused};
 use crate::close::Closed;
 use crate::error::{DecodeError, Delivery, RemoteError, RequestError, SendError};
 use crate::message::Empty;

@@ -227,3 +227,26 @@ async fn at_the_end_nobody_waits() {
         Err(SendRefused::Closed)
     ));
 }
+
+/// Nothing but the close frame goes out, without a `close` message whose number would leave a gap.
+#[tokio::test]
+async fn what_an_aborted_link_has_queued_is_dropped() {
+    let handle = without_task(|_| {});
+    handle.event(&event(600)).await.unwrap();
+    assert_eq!(handle.bytes(), 600);
+    let full = Closed::local(CloseCode::TRY_AGAIN, "full");
+    handle.abort(full.clone());
+    assert_eq!((handle.bytes(), handle.held()), (0, 0));
+    assert!(matches!(handle.next::<8>(), NextWrite::Asked(_)) && handle.is_abort());
+    handle.begin_close(&full, full.code);
+    assert!(matches!(handle.next::<8>(), NextWrite::Close(..)));
+}
+
+/// The application may keep its handles for long.
+#[tokio::test]
+async fn a_link_that_has_ended_holds_nothing() {
+    let handle = without_task(|_| {});
+    handle.event(&event(600)).await.unwrap();
+    handle.end(Closed::lost("cut"));
+    assert_eq!((handle.bytes(), handle.held()), (0, 0));
+}
